@@ -1,0 +1,1 @@
+"""Callbacks for any LightningModule; this package imports torch and lightning only."""

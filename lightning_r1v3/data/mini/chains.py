@@ -1,0 +1,63 @@
+"""Writes a puzzle's solution as a `<think>` chain: transcribe, work it out, check it another way, answer.
+
+The check really recomputes. In a quarter of the chains the first attempt contains a planted slip, which the check then
+catches.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from lightning_r1v3.data.mini.puzzles import Puzzle
+
+SLIP_RATE = 0.25
+"""Share of chains whose first attempt is wrong."""
+
+_OPENINGS = ("I see {}.", "The picture shows {}.", "Reading it: {}.")
+_FIRST_RESULTS = ("So it is {}.", "That gives {}.", "So {}.")
+_LEADS = ("Wait, check that:", "Wait, again:", "Alternatively,", "Alternatively, a second way:")
+_CONFIRMATIONS = ("That agrees, it is {}.", "Yes, it is {}.", "The same, {}.")
+_CORRECTIONS = ("That was wrong, it is {}.", "So I made a slip, it is {}.")
+_OPTIONS = ("{} is option {}.", "That is {}, option {}.")
+
+
+def boxed(answer: str) -> str:
+    r"""Returns the short answer, e.g. `\boxed{4}`."""
+    return rf"\boxed{{{answer}}}"
+
+
+def solution(puzzle: Puzzle, letter: str | None, rng: Random, *, other_way: bool) -> str:
+    """Returns a brief written solution: the calculation and the answer, without reading the picture out or checking.
+
+    Args:
+        puzzle: What is solved.
+        letter: The right option's, or None for a fill-in question.
+        rng: Chooses the wording.
+        other_way: Solve it the second way.
+    """
+    text, truth = (puzzle.check if other_way else puzzle.work).line()
+    option = " " + rng.choice(_OPTIONS).format(truth, letter) if letter else ""
+    return f"{text}{option}\n{boxed(letter or truth)}"
+
+
+def chain(puzzle: Puzzle, letter: str | None, rng: Random) -> str:
+    """Returns the completion without its opening `<think>`.
+
+    Args:
+        puzzle: What is solved.
+        letter: The right option's, or None for a fill-in question.
+        rng: Chooses the wording and whether there is a slip.
+    """
+    _, truth = puzzle.work.line()
+    slip = puzzle.work.slip(rng) if rng.random() < SLIP_RATE else None
+    text, result = slip or puzzle.work.line()
+    check, _ = puzzle.check.line()
+    verdict = rng.choice(_CORRECTIONS if slip else _CONFIRMATIONS).format(truth)
+    lines = [
+        rng.choice(_OPENINGS).format(puzzle.scene.describe()),
+        f"{text} {rng.choice(_FIRST_RESULTS).format(result)}",
+        f"{rng.choice(_LEADS)} {check} {verdict}",
+    ]
+    if letter:
+        lines.append(rng.choice(_OPTIONS).format(truth, letter))
+    return "\n".join(lines) + f"</think>\nThe answer is {boxed(letter or truth)}."

@@ -1,0 +1,1 @@
+"""Pure torch: what is minimised, as functions of tensors."""

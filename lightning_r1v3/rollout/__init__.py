@@ -1,0 +1,1 @@
+"""Completions of prompts: the engines that draw them."""
