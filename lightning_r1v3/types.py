@@ -175,3 +175,13 @@ class RolloutBatch:
     """Per completion: `stop` (it ended its turn) or `length` (truncated)."""
     policy_version: int = 0
     """Optimizer steps of the weights that drew it."""
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What it took to give an engine the trainer's present weights."""
+
+    num_bytes: int = 0
+    """Bytes sent; 0 where the engine reads the trainer's own weights."""
+    seconds: float = 0.0
+    """Wall time."""

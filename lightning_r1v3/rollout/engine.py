@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from lightning_r1v3.types import Example, RolloutBatch, Sampling
+from lightning_r1v3.backbone import Backbone
+from lightning_r1v3.types import Example, RolloutBatch, Sampling, SyncReport
 
 
+@runtime_checkable
 class RolloutEngine(Protocol):
-    """Draws completions of prompts."""
+    """Draws completions of prompts from the policy that it was last synced with."""
+
+    def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
+        """Takes over the backbone's present weights; the first call also starts the engine. All ranks must reach this.
+
+        Args:
+            backbone: The policy.
+            policy_version: Optimizer steps that made its weights; rollouts carry it.
+        """
+        ...
 
     def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
         """Returns `sampling.group_size` completions of each prompt.

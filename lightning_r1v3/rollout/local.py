@@ -11,22 +11,40 @@ from torch.nn.functional import pad
 from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.rollout.decoder import Decoder
 from lightning_r1v3.rollout.draws import ban_bias, uniforms
-from lightning_r1v3.types import FINISH_LENGTH, FINISH_STOP, Example, RolloutBatch, Sampling
+from lightning_r1v3.types import FINISH_LENGTH, FINISH_STOP, Example, RolloutBatch, Sampling, SyncReport
 
 
 class LocalEngine:
     """A `RolloutEngine` over a backbone that lives in this process."""
 
-    def __init__(self, backbone: Backbone, *, max_completions: int = 256) -> None:
-        """Stores the backbone.
+    def __init__(self, backbone: Backbone | None = None, *, max_completions: int = 256) -> None:
+        """Stores the settings.
 
         Args:
-            backbone: Whole on this process, not sharded.
+            backbone: Whole on this process, not sharded; None until the first `sync`.
             max_completions: Most completions decoded together; more prompts are taken in turns.
+
+        Raises:
+            ValueError: `max_completions` is below 1.
         """
-        self.backbone = backbone
+        if max_completions < 1:
+            raise ValueError(f"expected max_completions >= 1, got {max_completions}")
+        self._backbone = backbone
+        self._policy_version = 0
         self.max_completions = max_completions
         self._bias: dict[tuple[str, ...], Tensor] = {}
+
+    @property
+    def backbone(self) -> Backbone:
+        """The policy."""
+        assert self._backbone is not None, "the engine generates after its first sync"
+        return self._backbone
+
+    def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
+        """Remembers the backbone, whose weights are read as they stand: nothing is sent."""
+        self._backbone = backbone
+        self._policy_version = policy_version
+        return SyncReport()
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
@@ -44,7 +62,7 @@ class LocalEngine:
             self._decode(prompts[first : first + width], sampling, step) for first in range(0, len(prompts), width)
         ]
         self.backbone.train(training)
-        return _join(decoders, policy_version=step)
+        return _join(decoders, policy_version=self._policy_version)
 
     def close(self) -> None:
         """Frees nothing: the model is the trainer's."""
