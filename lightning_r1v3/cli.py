@@ -20,6 +20,7 @@ from lightning_r1v3.data.datamodule import ShardDataModule
 from lightning_r1v3.modules.base import VLMModule
 from lightning_r1v3.modules.config_errors import explain
 from lightning_r1v3.modules.progress_lines import ProgressLines
+from lightning_r1v3.modules.ranks import leave_process_group
 from lightning_r1v3.modules.run_folder import RUNS, find_checkpoint, keep_earlier_run, run_loggers
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,7 @@ def main(args: ArgsType = None) -> None:
         if ours is None:
             raise
         sys.exit(f"lightning-r1v3: {ours}")
+    leave_process_group()
 
 
 def _raised_here(error: BaseException | None) -> ValueError | None:

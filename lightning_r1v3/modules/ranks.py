@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Literal, TypeVar
 
 from lightning import Trainer
@@ -25,3 +26,14 @@ def gather_across_ranks(value: T, trainer: Trainer) -> list[T]:
     gathered: list[T] = [value] * trainer.world_size
     distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def leave_process_group() -> None:
+    """Ends the process group of a launch that went well, while the interpreter is whole; all ranks must reach this.
+
+    Lightning does so for NCCL alone. Gloo's threads hold tensors of the last collective; one that lets go of them while
+    the interpreter ends aborts the process, after all the work is done.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # the trainer, full of cycles, would keep the group alive
+        distributed.destroy_process_group()
