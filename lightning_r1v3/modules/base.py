@@ -7,8 +7,9 @@ import math
 import time
 from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, TypeVar
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt
@@ -16,19 +17,23 @@ from lightning import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
-from lightning_r1v3.backbone import Backbone, BackboneConfig, ModuleGroup
+from lightning_r1v3.backbone import MODULE_GROUPS, Backbone, BackboneConfig, ModuleGroup
 from lightning_r1v3.backbone.packing import pack_examples
 from lightning_r1v3.modules.completions import complete
 from lightning_r1v3.modules.evaluation import Evaluation
 from lightning_r1v3.modules.hand_off import Export, check_export, hand_off
+from lightning_r1v3.modules.parameter_groups import parameter_groups
 from lightning_r1v3.modules.predictions import PredictionWriter, prediction
-from lightning_r1v3.modules.ranks import reduce_across_ranks
+from lightning_r1v3.modules.ranks import gradient_exchange, reduce_across_ranks, whole_value
 from lightning_r1v3.modules.schedule import Schedule
 from lightning_r1v3.modules.step_output import Row, step_output
 from lightning_r1v3.modules.validation import Validation
+from lightning_r1v3.rewards.mixed import MixedReward
+from lightning_r1v3.rewards.reward import RewardFunction
+from lightning_r1v3.rollout.engine import RolloutEngine
 from lightning_r1v3.rollout.local import LocalEngine
+from lightning_r1v3.strategy import VLMFSDPStrategy
 from lightning_r1v3.types import Example, ExampleBatch, TokenBatch, TokenStats
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,10 @@ class VLMModule(LightningModule, ABC):
     defines `training_step`, out of `pack`, `train_rows`, `take_step` and `step_output`.
     """
 
-    def __init__(
+    trains: ClassVar[tuple[ModuleGroup, ...]] = MODULE_GROUPS
+    """Module groups that train where `backbone.trainable` names none."""
+
+    def __init__(  # noqa: PLR0913, PLR0917  (the keys of `model` in a YAML)
         self,
         backbone: BackboneConfig,
         optimizer: OptimizerCallable = torch.optim.AdamW,
@@ -54,6 +62,8 @@ class VLMModule(LightningModule, ABC):
         max_tokens_per_microbatch: PositiveInt = 16384,
         max_grad_norm: PositiveFloat = 1.0,
         evaluation: Evaluation | None = None,
+        reward: RewardFunction | None = None,
+        engine: RolloutEngine | None = None,
         export: Export = "auto",
     ) -> None:
         """Stores the settings; the model is built by `configure_model`.
@@ -66,6 +76,9 @@ class VLMModule(LightningModule, ABC):
             max_tokens_per_microbatch: Tokens of a packed row.
             max_grad_norm: Global norm to which gradients are clipped.
             evaluation: How validation completions are drawn.
+            reward: Grades completions, in validation and in GRPO; by default 0.8·accuracy + 0.2·format, accuracy by
+                rule.
+            engine: Draws completions; by default the trainer's own model does.
             export: Which weights are handed off when the fit ends.
 
         Raises:
@@ -73,21 +86,24 @@ class VLMModule(LightningModule, ABC):
         """
         super().__init__()
         self.automatic_optimization = False
-        self.backbone_config = backbone
+        trainable = backbone.trainable or list(self.trains)
+        self.backbone_config = replace(backbone, trainable=trainable)
         self.optimizer_factory = optimizer
         self.schedule = schedule or Schedule()
         self.group_learning_rates = group_learning_rates or {}
         self.max_tokens_per_microbatch = max_tokens_per_microbatch
         self.max_grad_norm = max_grad_norm
         self.evaluation = evaluation or Evaluation()
+        self.reward = reward or MixedReward()
+        self.engine = engine or LocalEngine()
         self.export = export
         self.backbone: Backbone | None = None
         self.num_skipped_steps = 0
         """Steps left out because their gradient was not finite."""
         self.phase_seconds: dict[str, float] = {}
         """Wall time of the present step by phase."""
-        if frozen := set(self.group_learning_rates) - set(backbone.trainable):
-            raise ValueError(f"group_learning_rates names {sorted(frozen)}, but only {backbone.trainable} train")
+        if frozen := set(self.group_learning_rates) - set(trainable):
+            raise ValueError(f"group_learning_rates names {sorted(frozen)}, but only {trainable} train")
 
     @property
     def tokenizer(self) -> Any:
@@ -104,9 +120,7 @@ class VLMModule(LightningModule, ABC):
         """Builds the backbone once and says what trains."""
         if self.backbone is not None:
             return
-        device_type = self.trainer.strategy.root_device.type if self._trainer is not None else "cpu"
-        # Training mode is what switches gradient checkpointing on; checkpoints load in evaluation mode.
-        self.backbone = Backbone.from_config(self.backbone_config, device_type=device_type).train()
+        self.backbone = self.build_backbone()
         for group in self.backbone.report():
             log.info(
                 "%-14s %12s of %12s parameters train (%d of %d tensors)",
@@ -117,15 +131,18 @@ class VLMModule(LightningModule, ABC):
                 group.tensors,
             )
 
+    def build_backbone(self) -> Backbone:
+        """Builds the backbone from its checkpoint, sharded where the strategy shards; all ranks must reach this."""
+        strategy = self.trainer.strategy if self._trainer is not None else None
+        return Backbone.from_config(
+            self.backbone_config,
+            device_type=strategy.root_device.type if strategy is not None else "cpu",
+            sharding=strategy.sharding() if isinstance(strategy, VLMFSDPStrategy) else None,
+        )
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes one optimizer over what trains, one parameter group per module group, and its schedule."""
-        groups = []
-        for name, named in self.model.named_groups().items():
-            parameters = [parameter for _, parameter in named if parameter.requires_grad]
-            if parameters:
-                rate = {"lr": self.group_learning_rates[name]} if name in self.group_learning_rates else {}
-                groups.append({"params": parameters, "name": name, **rate})
-        optimizer = self.optimizer_factory(groups)
+        optimizer = self.optimizer_factory(parameter_groups(self.model, self.group_learning_rates))
         scheduler = self.schedule.scheduler(optimizer, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -179,7 +196,7 @@ class VLMModule(LightningModule, ABC):
         for number, (packed, row) in enumerate(rows, start=1):
             stats = self.model(row.to(self.device), temperature=temperature, logit_bias=logit_bias)
             loss = loss_of(packed, stats)
-            with self._gradient_sync(last=number == len(rows)):
+            with gradient_exchange(self.trainer.strategy.model, last=number == len(rows)):
                 # Strategies average gradients over the ranks; the loss is a share of a global sum.
                 self.manual_backward(loss * self.trainer.world_size)
             logprobs.append(stats.logprobs.detach())
@@ -187,22 +204,26 @@ class VLMModule(LightningModule, ABC):
             total += loss.detach()
         return TokenStats(torch.cat(logprobs), torch.cat(entropy)), total
 
-    def take_step(self) -> float:
-        """Clips the gradients and steps optimizer and schedule; returns the gradient norm before clipping.
+    def take_step(self, *, last: bool = True) -> float:
+        """Clips the gradients and steps the optimizer; returns the gradient norm before clipping.
 
-        A step whose gradient norm is not finite is left out and counted; the schedule moves on.
+        A step whose gradient norm is not finite is left out and counted.
+
+        Args:
+            last: Of this `training_step`: the schedule moves once in each, also when the step is left out.
         """
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
+        norm = whole_value(torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
         if math.isfinite(norm):
             optimizer.step()
         else:
             self.num_skipped_steps += 1
             log.warning("step %d left out: gradient norm %s", self.global_step, norm)
         optimizer.zero_grad()
-        self.lr_schedulers().step()  # type: ignore[union-attr]
+        if last:
+            self.lr_schedulers().step()  # type: ignore[union-attr]
         return norm
 
     def step_output(self, loss: float, rows: Sequence[Row], stats: TokenStats) -> dict[str, Any]:
@@ -223,6 +244,8 @@ class VLMModule(LightningModule, ABC):
             ValueError: There will be no weights to hand off, or the precision needs a loss scale.
         """
         check_export(self.export, self.trainer)
+        if isinstance(self.engine, LocalEngine):
+            self.model.check_gatherable()
         if self.trainer.precision == "16-mixed":
             raise ValueError("trainer.precision: 16-mixed scales the loss, which is not supported; use bf16-true")
 
@@ -232,27 +255,32 @@ class VLMModule(LightningModule, ABC):
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting anew."""
-        self._validation = Validation(self.evaluation, self.model, self.trainer)
+        self.engine.sync(self.model, policy_version=self.global_step)
+        self._validation = Validation(self.evaluation, self.engine, self.reward, self.tokenizer, self.trainer)
 
     @torch.no_grad()
     def validation_step(self, batch: ExampleBatch, batch_idx: int) -> None:
         """Adds the batch to the validation loss, and to accuracy and format rate by generation."""
         answered = [example for example in batch.examples if len(example.completion_ids)]
-        for _, row in self.pack(answered):
-            self._validation.add_loss(self.model(row.to(self.device)))
+        for packed, row in self.pack(answered):
+            self._validation.add_loss(packed, self.model(row.to(self.device)))
         self._validation.add_completions(batch.examples)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/loss`, `val/accuracy`, `val/accuracy/DOMAIN` and `val/format_reward`, the same on every rank."""
+        """Logs `val/loss`, `val/accuracy`, both also by DOMAIN, and `val/format_reward`, the same on every rank."""
         self.log_dict(self._validation.metrics())
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
+    def on_predict_start(self) -> None:
+        """Readies the engine."""
+        self.engine.sync(self.model, policy_version=self.global_step)
+
     def predict_step(self, batch: ExampleBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Returns graded completions of this rank's problems, each as a line of `predictions.jsonl`."""
-        completions = complete(LocalEngine(self.model), self.tokenizer, batch.examples, self.evaluation.sampling)
+        completions = complete(self.engine, self.reward, self.tokenizer, batch.examples, self.evaluation.sampling)
         return [prediction(completion) for completion in completions]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -267,9 +295,7 @@ class VLMModule(LightningModule, ABC):
         """Exports the stage's model to `RUN/hf`, which the next stage, transformers and vLLM load as it is."""
         hand_off(self.model, self.trainer, self.export)
 
-    def _gradient_sync(self, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients are exchanged once per step, with the last row."""
-        model = self.trainer.strategy.model
-        if isinstance(model, DistributedDataParallel) and not last:
-            return model.no_sync()
-        return nullcontext()
+    def teardown(self, stage: str) -> None:
+        """Ends the processes of engine and reward."""
+        self.engine.close()
+        self.reward.close()

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_r1v3.rewards.exact import exact_accuracy
-from lightning_r1v3.rewards.format import format_reward
+from lightning_r1v3.rewards.reward import RewardFunction
 from lightning_r1v3.rollout.engine import RolloutEngine
 from lightning_r1v3.types import Example, Sample, Sampling
 
@@ -29,12 +28,13 @@ class Completion:
 
 
 def complete(
-    engine: RolloutEngine, tokenizer: Any, prompts: Sequence[Example], sampling: Sampling
+    engine: RolloutEngine, reward: RewardFunction, tokenizer: Any, prompts: Sequence[Example], sampling: Sampling
 ) -> Iterator[Completion]:
     """Yields the graded completions of some problems, prompt by prompt; the same ones for the same weights.
 
     Args:
-        engine: What generates.
+        engine: What generates, synced.
+        reward: What grades.
         tokenizer: Its model's.
         prompts: The problems; none gives nothing.
         sampling: How to draw; its seed and the problems' ids fix every draw.
@@ -43,13 +43,16 @@ def complete(
         return
     # Step 0 each time, so that runs of validation differ by the weights alone.
     rollouts = engine.generate(prompts, sampling, step=0)
-    for index, (ids, mask) in enumerate(zip(rollouts.token_ids.cpu(), rollouts.mask.cpu(), strict=True)):
-        prompt = prompts[index // sampling.group_size]
-        text = tokenizer.decode(ids[mask], skip_special_tokens=True)
+    rows = zip(rollouts.token_ids.cpu(), rollouts.mask.cpu(), strict=True)
+    token_ids = [ids[mask] for ids, mask in rows]
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in token_ids]
+    samples = [prompt.sample for prompt in prompts for _ in range(sampling.group_size)]
+    graded = reward.score(texts, samples, think_opened=prompts[0].think_opened)
+    for index, text in enumerate(texts):
         yield Completion(
-            sample=prompt.sample,
+            sample=samples[index],
             text=text,
-            num_tokens=int(mask.sum()),
-            accuracy=exact_accuracy(text, prompt.sample.answer, think_opened=prompt.think_opened),
-            format=format_reward(text, think_opened=prompt.think_opened),
+            num_tokens=len(token_ids[index]),
+            accuracy=float(graded.accuracy[index]),
+            format=float(graded.format[index]),
         )

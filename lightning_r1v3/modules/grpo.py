@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from lightning_r1v3.backbone import MODULE_GROUPS, Backbone
 from lightning_r1v3.backbone.packing import pack_groups
 from lightning_r1v3.modules.base import VLMModule
-from lightning_r1v3.modules.episode import Episode, score_episode
-from lightning_r1v3.modules.episode_metrics import episode_metrics
+from lightning_r1v3.modules.collect import collect_episode, score_rollouts
+from lightning_r1v3.modules.episode import Episode
+from lightning_r1v3.modules.episode_loss import ByCompletion, EpisodeLoss
+from lightning_r1v3.modules.episode_metrics import episode_sums, mean_across_ranks
+from lightning_r1v3.modules.minibatch import (
+    GroupRow,
+    Update,
+    by_completion,
+    first_pass,
+    groups_of,
+    split_groups,
+    update_sums,
+)
+from lightning_r1v3.modules.overlong import Overlong
 from lightning_r1v3.modules.policy_loss import PolicyLoss
-from lightning_r1v3.objectives.losses import LossOutput, grpo_loss
-from lightning_r1v3.rewards.mixed import MixedReward
-from lightning_r1v3.rewards.reward import RewardFunction
-from lightning_r1v3.rollout.local import LocalEngine
-from lightning_r1v3.types import Example, ExampleBatch, Sampling, TokenBatch, TokenStats
-
-GroupRow = tuple[list[int], TokenBatch]
-"""Indices of an episode's groups, and the row that they are packed in."""
+from lightning_r1v3.modules.rollout_log import FILE_NAME, append_lines, rollout_lines
+from lightning_r1v3.rollout.draws import ban_bias
+from lightning_r1v3.types import Example, ExampleBatch, Sampling, SyncReport, TokenStats
 
 MIN_GROUP = 2
 """Completions that a group needs to be compared."""
 
 
 class GRPO(VLMModule):
-    """One `training_step` is one episode: generate, score, advantages, loss, step.
+    """One `training_step` is one episode: sync, generate, score, advantages, loss, step.
 
-    The batch holds the episode's prompts; `sampling.group_size` completions are drawn of each, and one gradient step is
-    taken (on-policy), so the old log-probabilities are the current ones, detached, and no extra forward pass is made.
+    The batch holds the prompts; `sampling.group_size` completions are drawn of each. With one gradient step per episode
+    (on-policy, the paper's setting) the old log-probabilities are the current ones, detached: no extra forward pass is
+    made. A group is never split: its prompt and its pictures are computed once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (the keys of `model` in a YAML)
         self,
         sampling: Sampling,
-        reward: RewardFunction | None = None,
         policy_loss: PolicyLoss | None = None,
+        prompts_per_episode: PositiveInt | None = None,
+        minibatches: PositiveInt = 1,
+        epochs_per_episode: PositiveInt = 1,
+        overlong: Overlong | None = None,
+        max_new_tokens_at: dict[int, int] | None = None,
+        max_logprob_gap: float | None = None,
+        num_logged_rollouts: NonNegativeInt = 4,
         allow_frozen_connector: bool = False,
         **base: Any,
     ) -> None:
@@ -46,13 +67,21 @@ class GRPO(VLMModule):
 
         Args:
             sampling: Of the completions (paper: group_size 32, temperature 1).
-            reward: By default 0.8·accuracy + 0.2·format, accuracy by rule.
             policy_loss: Clip, aggregation and the variants.
+            prompts_per_episode: Groups of an episode over all processes; by default the data's batch_size. The other
+                prompts of a batch take the place of groups whose rewards are all equal (dynamic sampling).
+            minibatches: Gradient steps of a pass over the episode.
+            epochs_per_episode: Passes over the episode.
+            overlong: What becomes of long completions.
+            max_new_tokens_at: From which step on completions may be how long (paper 3.3: 4,096 growing to 8,192);
+                before the first of these steps `sampling.max_new_tokens` holds.
+            max_logprob_gap: Stop, before the step, when learner and engine disagree by more nats a token (mean).
+            num_logged_rollouts: Completions of each episode written to `RUN/rollouts.jsonl`.
             allow_frozen_connector: Train although the connector is frozen, which makes RL collapse (paper 5.2).
             **base: See `VLMModule`.
 
         Raises:
-            ValueError: A group of one, top-p sampling, or a frozen connector without the override.
+            ValueError: A group of one, top-p sampling, a length below 1, or a frozen connector without the override.
         """
         super().__init__(**base)
         if sampling.group_size < MIN_GROUP or sampling.top_p < 1:
@@ -60,105 +89,184 @@ class GRPO(VLMModule):
                 f"sampling: GRPO compares at least {MIN_GROUP} completions, drawn from the whole distribution; got "
                 f"group_size {sampling.group_size}, top_p {sampling.top_p}"
             )
-        if "connector" not in self.backbone_config.trainable and not allow_frozen_connector:
+        if "connector" not in (self.backbone_config.trainable or MODULE_GROUPS) and not allow_frozen_connector:
             raise ValueError(
                 "GRPO with a frozen connector collapses (paper 5.2): add connector to backbone.trainable, or set "
                 "allow_frozen_connector: true to see it happen"
             )
         self.sampling = sampling
-        self.reward = reward or MixedReward()
         self.policy_loss = policy_loss or PolicyLoss()
+        self.prompts_per_episode = prompts_per_episode
+        self.minibatches, self.epochs_per_episode = minibatches, epochs_per_episode
+        self.overlong = overlong or Overlong()
+        self.samplings = {0: sampling} | {
+            step: replace(sampling, max_new_tokens=length) for step, length in (max_new_tokens_at or {}).items()
+        }
+        self.max_logprob_gap = max_logprob_gap
+        self.num_logged_rollouts = num_logged_rollouts
+        self._reference: tuple[Backbone, ...] = ()  # in a tuple, so that it is no submodule: it is in no checkpoint
+
+    def configure_model(self) -> None:
+        """Builds the backbone, and its frozen copy where the loss measures how far the policy has moved."""
+        built = self.backbone is not None
+        super().configure_model()
+        if self.policy_loss.kl_coef and not built:
+            self._reference = (copy.deepcopy(self.model).requires_grad_(False).eval(),)
+
+    def on_fit_start(self) -> None:
+        """Checks the number of prompts.
+
+        Raises:
+            ValueError: A batch has fewer prompts than an episode.
+        """
+        super().on_fit_start()
+        batch_size = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        if (self.prompts_per_episode or 0) > batch_size:
+            raise ValueError(
+                f"prompts_per_episode {self.prompts_per_episode} is more than data.batch_size {batch_size}, "
+                "the prompts that an episode may draw: raise batch_size"
+            )
 
     def training_step(self, batch: ExampleBatch, batch_idx: int) -> dict[str, Any]:
         """Runs one episode; returns `step_output` of the sampled completions, and `rewards`, `accuracy [B]`."""
-        engine = LocalEngine(self.model)
+        step = self.global_step
+        with self.phase("sync"):
+            synced = self.engine.sync(self.model, policy_version=step)
+        episode, num_drawn = collect_episode(batch.examples, self._num_groups(batch), partial(self._draw, step=step))
+        minibatches = [self._pack(episode, groups) for groups in split_groups(len(episode.prompts), self.minibatches)]
+        loss = self._episode_loss(episode, minibatches)
+        num_updates = self.minibatches * self.epochs_per_episode
+        updates = [
+            self._update(loss, minibatches[number % self.minibatches], last=number == num_updates - 1)
+            for number in range(num_updates)
+        ]
+        return self._report(step, loss, num_drawn, updates, synced)
+
+    def sampling_at(self, step: int) -> Sampling:
+        """Returns how the completions of an episode are drawn after `step` optimizer steps."""
+        return self.samplings[max(start for start in self.samplings if start <= step)]
+
+    @cached_property
+    def logit_bias(self) -> Tensor:
+        """float32 `[V]`: rules out what is never drawn, in the learner as in the engine."""
+        vocabulary = self.model.model.get_output_embeddings().weight.shape[0]
+        return ban_bias(self.model.processor, vocabulary, self.sampling.banned_strings)
+
+    def _num_groups(self, batch: ExampleBatch) -> int:
+        """This rank's share of the episode's groups."""
+        if self.prompts_per_episode is None:
+            return len(batch.examples)
+        return len(range(self.global_rank, self.prompts_per_episode, self.trainer.world_size))
+
+    def _draw(self, prompts: Sequence[Example], step: int) -> Episode:
+        sampling = self.sampling_at(step)
         with self.phase("generate"):
-            rollouts = engine.generate(batch.examples, self.sampling, step=self.global_step) if batch.examples else None
+            rollouts = self.engine.generate(prompts, sampling, step=step)
         with self.phase("score"):
-            episode = score_episode(
-                batch.examples,
+            return score_rollouts(
+                prompts,
                 rollouts,
-                group_size=self.sampling.group_size,
+                sampling,
                 reward=self.reward,
                 tokenizer=self.tokenizer,
                 normalise=self.policy_loss.normalise,
+                overlong=self.overlong,
             )
+
+    def _pack(self, episode: Episode, groups: list[int]) -> list[GroupRow]:
+        """Packs groups into rows, the same number on every rank; all ranks must reach this."""
+        prompts = [episode.prompts[group] for group in groups]
+        completions = [[episode.completions[index] for index in episode.members([group])] for group in groups]
+        packed = pack_groups(prompts, completions, max_tokens=self.max_tokens_per_microbatch, blank=self.blank)
+        return self.level([([groups[place] for place in places], row) for places, row in packed])
+
+    def _episode_loss(self, episode: Episode, minibatches: list[list[GroupRow]]) -> EpisodeLoss:
+        """Scores what the loss needs beyond the first step's own forward pass; all ranks must reach this."""
+        rows = [row for rows in minibatches for row in rows]
+        on_policy = self.minibatches == self.epochs_per_episode == 1
+        with self.phase("score"):
+            old = None if on_policy else self._logprobs(self.model, episode, rows)
+            reference = self._logprobs(self._reference[0], episode, rows) if self._reference else None
+        loss = EpisodeLoss(episode, self.policy_loss, self.sampling.max_new_tokens, old, reference)
+        if old is not None:
+            self._check_gap(loss, old)
+        return loss
+
+    @torch.no_grad()
+    def _logprobs(self, backbone: Backbone, episode: Episode, rows: list[GroupRow]) -> dict[int, Tensor]:
+        scored: dict[int, Tensor] = {}
+        for groups, row in rows:
+            stats = backbone(row.to(self.device), **self._scoring)
+            scored |= by_completion(episode, groups, stats.logprobs)
+        return scored
+
+    @property
+    def _scoring(self) -> dict[str, Any]:
+        """How the learner scores a token: as the engine drew it."""
+        return {"temperature": self.sampling.temperature, "logit_bias": self.logit_bias.to(self.device)}
+
+    def _update(self, loss: EpisodeLoss, rows: list[GroupRow], *, last: bool) -> Update:
+        """Takes one gradient step on some groups; all ranks must reach this."""
+        sums: Counter[str] = Counter()
+        groups = groups_of(rows)
         with self.phase("update"):
-            rows = self._pack(episode)
-            denominator = self._denominator(episode)
-            outputs: list[LossOutput] = []
+            denominator = self.across_ranks(loss.share(groups))
 
-            def loss_of(groups: list[int], stats: TokenStats) -> Tensor:
-                outputs.append(self._loss(episode, groups, stats, denominator))
-                return outputs[-1].loss
+            def loss_of(packed: list[int], stats: TokenStats) -> Tensor:
+                output = loss.of(packed, stats, denominator)
+                sums.update({name: float(value) for name, value in output.metrics.items()})
+                return output.loss
 
-            bias = engine.banned(self.sampling.banned_strings).to(self.device)
-            stats, loss = self.train_rows(rows, loss_of, temperature=self.sampling.temperature, logit_bias=bias)
-            grad_norm = self.take_step()
-        clipped = sum(float(output.metrics["clip_fraction"]) for output in outputs)
-        order = self._order(rows)
-        metrics = episode_metrics(episode, order, stats, loss=float(loss), clipped=clipped, trainer=self.trainer)
+            stats, loss_part = self.train_rows(rows, loss_of, **self._scoring)
+            if loss.old is None:
+                self._check_gap(loss, by_completion(loss.episode, groups, stats.logprobs))
+            return Update(rows, stats, float(loss_part), self.take_step(last=last), sums)
+
+    def _check_gap(self, loss: EpisodeLoss, learner: dict[int, Tensor]) -> None:
+        """Stops before a step on rollouts that this policy did not draw; all ranks must reach this."""
+        if self.max_logprob_gap is None:
+            return
+        total, num_tokens = loss.gap(learner)
+        gap = self.across_ranks(total) / max(1.0, self.across_ranks(num_tokens))
+        if not gap <= self.max_logprob_gap:
+            raise RuntimeError(
+                f"rollout/logprob_gap is {gap:.2g} nats a token, more than max_logprob_gap {self.max_logprob_gap:g}: "
+                f"the engine's weights (version {loss.episode.policy_version}) are not the learner's (version "
+                f"{self.global_step}), or it sees other tokens or pixels. No step was taken on these rollouts"
+            )
+
+    def _report(
+        self, step: int, loss: EpisodeLoss, num_drawn: int, updates: list[Update], synced: SyncReport
+    ) -> dict[str, Any]:
+        """Logs the episode and returns the step's output; all ranks must reach this."""
+        episode = loss.episode
+        rows, stats = first_pass(updates, self.minibatches)
+        groups = groups_of(rows)
+        order = episode.members(groups)
+        learner = loss.old or by_completion(episode, groups, stats.logprobs)
+        sums = episode_sums(episode, num_drawn, stats, loss.gap(learner)) | update_sums(updates)
+        metrics = mean_across_ranks(sums, self.trainer)
         self.log("train/reward", metrics.pop("train/reward"), prog_bar=True)
-        self.log_dict(metrics | {"train/grad_norm": grad_norm, "train/skipped_steps": float(self.num_skipped_steps)})
-        self.log("rollout/tokens_per_second", len(stats.logprobs) / self.phase_seconds["generate"])
-        completed = [(self._completed(episode, groups), row) for groups, row in rows]
+        self.log_dict(metrics | {"train/skipped_steps": float(self.num_skipped_steps)})
+        self.log("rollout/tokens_per_second", len(stats.logprobs) / self.phase_seconds.get("generate", math.inf))
+        if synced.num_bytes:
+            self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds})
+        self._keep_rollouts(step, episode, learner, by_completion(episode, groups, stats.entropy))
+        completed = [(self._completed(episode, packed), row) for packed, row in rows]
         rewards = {"rewards": episode.rewards.reward[order], "accuracy": episode.rewards.accuracy[order]}
         return self.step_output(metrics["train/loss"], completed, stats) | rewards
 
-    def on_fit_end(self) -> None:
-        """Hands the model off and ends the reward's processes."""
-        super().on_fit_end()
-        self.reward.close()
-
-    def _pack(self, episode: Episode) -> list[GroupRow]:
-        size = self.sampling.group_size
-        groups = [episode.completions[i * size : (i + 1) * size] for i in range(len(episode.prompts))]
-        budget = self.max_tokens_per_microbatch
-        return self.level(pack_groups(episode.prompts, groups, max_tokens=budget, blank=self.blank))
-
-    def _order(self, rows: list[GroupRow]) -> list[int]:
-        """Indices of the episode's completions in the order of the rows."""
-        return self._members([group for groups, _ in rows for group in groups])
-
-    def _members(self, groups: list[int]) -> list[int]:
-        """Indices of the groups' completions in the episode."""
-        size = self.sampling.group_size
-        return [group * size + i for group in groups for i in range(size)]
+    def _keep_rollouts(self, step: int, episode: Episode, logprobs: ByCompletion, entropies: ByCompletion) -> None:
+        folder = self.trainer.log_dir  # all ranks must reach this: it is broadcast
+        if folder is None or not self.trainer.is_global_zero or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        lines = rollout_lines(episode, logprobs, entropies, tokenizer=self.tokenizer, count=self.num_logged_rollouts)
+        append_lines(Path(folder) / FILE_NAME, [{"step": step} | line for line in lines])
 
     def _completed(self, episode: Episode, groups: list[int]) -> list[Example]:
         """The groups' prompts, each with its sampled completions."""
-        prompts = [episode.prompts[group] for group in groups for _ in range(self.sampling.group_size)]
-        members = self._members(groups)
+        prompts = [episode.prompts[group] for group in groups for _ in range(episode.group_size)]
         return [
             replace(prompt, completion_ids=episode.completions[index])
-            for prompt, index in zip(prompts, members, strict=True)
+            for prompt, index in zip(prompts, episode.members(groups), strict=True)
         ]
-
-    def _denominator(self, episode: Episode) -> float:
-        """What the loss is normalised by, over all ranks."""
-        if self.policy_loss.aggregation == "token":
-            return self.across_ranks(sum(map(len, episode.completions)))
-        num_completions = self.across_ranks(len(episode.completions))
-        return num_completions * (self.sampling.max_new_tokens if self.policy_loss.aggregation == "constant" else 1)
-
-    def _loss(self, episode: Episode, groups: list[int], stats: TokenStats, denominator: float) -> LossOutput:
-        """The loss of a row's groups; 0 for a row of the blank picture alone."""
-        indices = self._members(groups)
-        if not indices:
-            return LossOutput(stats.logprobs.sum(), {"clip_fraction": torch.zeros(())})
-        lengths = [len(episode.completions[index]) for index in indices]
-        logprobs = pad_sequence(list(stats.logprobs.split(lengths)), batch_first=True)
-        entropy = pad_sequence(list(stats.entropy.split(lengths)), batch_first=True)
-        rollout = pad_sequence([episode.rollout_logprobs[index] for index in indices], batch_first=True)
-        mask = torch.arange(logprobs.shape[1]) < torch.tensor(lengths)[:, None]
-        options = {name: value for name, value in vars(self.policy_loss).items() if name != "normalise"}
-        return grpo_loss(
-            logprobs,
-            logprobs.detach(),
-            episode.advantages[indices].to(self.device),
-            mask.to(self.device),
-            entropy=entropy,
-            rollout_logprobs=rollout.to(self.device),
-            denominator=denominator,
-            **options,
-        )

@@ -23,6 +23,8 @@ class PolicyLoss:
     """`token` (eq. 7) or `sequence` (GSPO)."""
     normalise: Normalise = "std"
     """Of the advantages: `std` (eq. 6) or `none` (Dr. GRPO)."""
+    kl_coef: float = 0.0
+    """Factor of the divergence from the policy that the run started with (eq. 7's beta; the paper trains without)."""
     entropy_coef: float = 0.0
     """Factor of an entropy bonus."""
     top_entropy_fraction: float | None = None
@@ -38,10 +40,12 @@ class PolicyLoss:
         """Checks the ranges.
 
         Raises:
-            ValueError: A clip or a share is out of range.
+            ValueError: A clip, a coefficient or a share is out of range.
         """
         if not 0 < self.clip_low < 1 or not self.clip_high > 0:
             raise ValueError(f"expected clip_low in (0, 1) and clip_high > 0, got {self.clip_low}, {self.clip_high}")
+        if self.kl_coef < 0:
+            raise ValueError(f"kl_coef: expected at least 0, got {self.kl_coef}")
         for name in ("top_entropy_fraction", "clip_cov_fraction", "kl_cov_fraction"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:

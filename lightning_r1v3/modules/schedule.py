@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch.optim import Optimizer
@@ -20,13 +20,18 @@ class Schedule:
     """Share of all steps in which the rate rises from 0 (paper 3.4: 0.03)."""
     final_fraction: float = 0.0
     """Where the cosine ends, as a share of the peak."""
+    drops: dict[int, float] = field(default_factory=dict)
+    """From which step on the rate is multiplied by what; later ones replace earlier ones. `{500: 0.1}` takes GRPO from
+    1e-5 to the 1e-6 at which it stays stable late (paper 5.4)."""
 
     def __post_init__(self) -> None:
         """Checks the ranges.
 
         Raises:
-            ValueError: A fraction is outside [0, 1].
+            ValueError: A fraction is outside [0, 1], or a drop is not a positive factor from a step on.
         """
+        if any(step < 0 or not factor > 0 for step, factor in self.drops.items()):
+            raise ValueError(f"schedule: expected drops as step: positive factor, got {self.drops}")
         if not 0 <= self.warmup_fraction <= 1 or not 0 <= self.final_fraction <= 1:
             raise ValueError(
                 f"schedule: expected fractions in [0, 1], got warmup_fraction {self.warmup_fraction}, "
@@ -35,6 +40,11 @@ class Schedule:
 
     def factor(self, step: int, total_steps: float) -> float:
         """Returns the factor of the peak learning rate for the given step, counted from 0."""
+        reached = [start for start in self.drops if start <= step]
+        dropped = self.drops[max(reached)] if reached else 1.0
+        return dropped * self._shape(step, total_steps)
+
+    def _shape(self, step: int, total_steps: float) -> float:
         warmup = round(self.warmup_fraction * total_steps) if self.warmup_fraction else 0
         if step < warmup:
             return (step + 1) / warmup

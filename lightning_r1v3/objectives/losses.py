@@ -83,7 +83,10 @@ def grpo_loss(
     objective = objective + _regularisation(logprobs, ref_logprobs, kl_coef, entropy, entropy_coef)
     trained = _most_uncertain(entropy, mask, top_entropy_fraction)
     loss = -_aggregate(objective, mask, trained, aggregation, max_length, denominator)
-    return LossOutput(loss, _metrics(log_ratio, advantages, mask, clip_low, clip_high))
+    metrics = _metrics(log_ratio, advantages, mask, clip_low, clip_high)
+    if ref_logprobs is not None:
+        metrics["kl"] = (k3_divergence(logprobs.detach(), ref_logprobs) * mask).sum()
+    return LossOutput(loss, metrics)
 
 
 def _regularisation(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ from lightning_r1v3.backbone import BackboneConfig
 from lightning_r1v3.data.datamodule import ShardDataModule, Source
 from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.modules import GRPO
+from lightning_r1v3.modules.overlong import Overlong
+from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rewards.reward import RewardBatch
-from lightning_r1v3.types import Sample, Sampling
+from lightning_r1v3.rollout.local import LocalEngine
+from lightning_r1v3.types import Example, RolloutBatch, Sample, Sampling
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
@@ -52,17 +57,16 @@ def grpo(**settings: Any) -> GRPO:
     return GRPO(backbone=BackboneConfig(CHECKPOINT), optimizer=partial(torch.optim.AdamW, lr=1e-3), **settings)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
-    folder, outputs = tmp_path_factory.mktemp("run"), Outputs()
-    data = ShardDataModule(
+def train(folder: Path, module: GRPO, *, steps: int, **data: Any) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    outputs = Outputs()
+    shards = ShardDataModule(
         CHECKPOINT,
         [Source(str(ROOT / "data_shards/mini/rl-*.tar"))],
         prompt=PromptFormat(system_prompt=None),
-        batch_size=4,
+        **{"batch_size": 4} | data,
     )
     trainer = Trainer(
-        max_steps=10,
+        max_steps=steps,
         accelerator="cpu",
         devices=1,
         logger=CSVLogger(str(folder), "", ""),
@@ -74,9 +78,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, str]],
         use_distributed_sampler=False,
         limit_val_batches=0,
     )
-    trainer.fit(grpo(max_tokens_per_microbatch=200), data)
+    trainer.fit(module, shards)
     with (folder / "metrics.csv").open() as file:
         return list(csv.DictReader(file)), outputs.seen
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+    return train(folder, grpo(max_tokens_per_microbatch=200, num_logged_rollouts=3), steps=10)
 
 
 def test_the_reward_rises(run: tuple[list[dict[str, str]], Any]) -> None:
@@ -93,7 +107,7 @@ def test_the_output_is_what_callbacks_read(run: tuple[Any, list[dict[str, Any]]]
     output = run[1][0]
     assert output["token_entropy"].shape == output["token_ids"].shape == output["token_mask"].shape
     assert len(output["rewards"]) == len(output["accuracy"]) == len(output["token_ids"]) == 16
-    assert output["phase_seconds"].keys() == {"generate", "score", "update"}
+    assert output["phase_seconds"].keys() == {"sync", "generate", "score", "update"}
 
 
 @pytest.mark.parametrize("sampling", [Sampling(group_size=1), Sampling(group_size=4, top_p=0.9)])
@@ -108,3 +122,67 @@ def test_a_frozen_connector_needs_the_override() -> None:
     with pytest.raises(ValueError, match="frozen connector"):
         GRPO(backbone=backbone, **settings)
     GRPO(backbone=backbone, allow_frozen_connector=True, **settings)
+
+
+class Stale(LocalEngine):
+    """An engine whose weights are not the learner's."""
+
+    def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
+        drawn = super().generate(prompts, sampling, step=step)
+        return replace(drawn, logprobs=drawn.logprobs - 0.2)
+
+
+def test_rollouts_are_kept_for_reading(run: Any, folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [step for step in range(10) for _ in range(3)]
+    assert all(line["policy_version"] == line["step"] for line in lines)
+    first = lines[0]
+    assert first.keys() == {
+        "step", "id", "question", "answer", "completion", "tokens", "entropies", "logprobs", "reward", "accuracy",
+        "format", "finish_reason", "policy_version",
+    }  # fmt: skip
+    assert len(first["tokens"]) == len(first["entropies"]) == len(first["logprobs"])
+    assert max(first["logprobs"]) <= 0 <= min(first["entropies"])
+
+
+def test_several_steps_an_episode_measure_how_far_the_policy_has_moved(tmp_path: Path) -> None:
+    rows, _ = train(tmp_path, grpo(minibatches=2, epochs_per_episode=2), steps=8)
+    assert len(rows) == 2
+    assert all(float(row["train/approx_kl"]) > 0 for row in rows)
+    assert all(float(row["rollout/logprob_gap"]) < 1e-5 for row in rows)
+
+
+def test_one_step_an_episode_is_on_policy(run: tuple[list[dict[str, str]], Any]) -> None:
+    assert all(float(row["train/approx_kl"]) == float(row["train/clip_fraction"]) == 0.0 for row in run[0])
+
+
+def test_the_divergence_from_the_start_holds_the_policy_back(tmp_path: Path) -> None:
+    free, held = grpo(policy_loss=PolicyLoss(kl_coef=1e-6)), grpo(policy_loss=PolicyLoss(kl_coef=10.0))
+    far, near = (train(tmp_path / str(number), module, steps=8)[0] for number, module in enumerate((free, held)))
+    assert not [name for name in held.state_dict() if "reference" in name]
+    assert float(far[0]["train/kl"]) == float(near[0]["train/kl"]) == pytest.approx(0.0, abs=1e-9)
+    assert 0 < float(near[-1]["train/kl"]) < 0.8 * float(far[-1]["train/kl"])
+
+
+def test_stale_rollouts_stop_the_run_before_the_step(tmp_path: Path) -> None:
+    module = grpo(engine=Stale(), max_logprob_gap=0.1)
+    with pytest.raises(RuntimeError, match=r"0\.2 nats a token.*No step was taken"):
+        train(tmp_path, module, steps=2)
+    assert module.global_step == 0
+
+
+def test_equal_groups_are_replaced_from_the_batch(tmp_path: Path) -> None:
+    rows, outputs = train(tmp_path, grpo(prompts_per_episode=2), steps=2, batch_size=6)
+    assert all(2 <= float(row["rollout/drawn_prompts"]) <= 6 for row in rows)
+    assert len(outputs[0]["rewards"]) == 8
+
+
+def test_an_episode_of_more_prompts_than_a_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="raise batch_size"):
+        train(tmp_path, grpo(prompts_per_episode=5), steps=1)
+
+
+def test_completions_may_grow_with_the_steps(tmp_path: Path) -> None:
+    module = grpo(max_new_tokens_at={1: 5, 2: 8}, overlong=Overlong(filter=True))
+    _, outputs = train(tmp_path, module, steps=3)
+    assert [output["token_ids"].shape[1] for output in outputs] == [12, 5, 8]

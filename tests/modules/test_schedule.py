@@ -51,3 +51,18 @@ def test_a_shape_over_a_run_without_end_is_refused(schedule: Schedule) -> None:
 def test_fractions_out_of_range_are_refused(fractions: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
         Schedule(**fractions)
+
+
+def test_drops_hold_from_their_step_on() -> None:
+    assert rates(Schedule(drops={2: 0.5, 4: 0.1}), math.inf, 6) == pytest.approx([2.0, 2.0, 1.0, 1.0, 0.2, 0.2])
+
+
+def test_a_drop_scales_the_shape() -> None:
+    schedule = Schedule(kind="cosine", drops={2: 0.1})
+    assert schedule.factor(2, 4) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("drops", [{-1: 0.5}, {3: 0.0}])
+def test_drops_out_of_range_are_refused(drops: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="positive factor"):
+        Schedule(drops=drops)

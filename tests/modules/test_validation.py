@@ -12,6 +12,7 @@ from lightning_r1v3.modules.completions import Completion, complete
 from lightning_r1v3.modules.evaluation import Evaluation
 from lightning_r1v3.modules.predictions import prediction
 from lightning_r1v3.modules.validation import Validation
+from lightning_r1v3.rewards.mixed import MixedReward
 from lightning_r1v3.rollout.local import LocalEngine
 from lightning_r1v3.types import Example, Sampling, TokenStats
 
@@ -22,7 +23,9 @@ SHORT = Sampling(max_new_tokens=6)
 def validation(stage: Callable[..., Any]) -> Callable[..., Validation]:
     def make(**settings: Any) -> Validation:
         module = stage()
-        return Validation(Evaluation(**{"sampling": SHORT, "num_shown": 0} | settings), module.model, module.trainer)
+        settings = {"sampling": SHORT, "num_shown": 0} | settings
+        engine = LocalEngine(module.model)
+        return Validation(Evaluation(**settings), engine, module.reward, module.tokenizer, module.trainer)
 
     return make
 
@@ -31,7 +34,7 @@ def validation(stage: Callable[..., Any]) -> Callable[..., Validation]:
 def graded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Completions without a model: right where the answer has one character."""
 
-    def stand_in(engine: Any, tokenizer: Any, prompts: Any, sampling: Any) -> Any:
+    def stand_in(engine: Any, reward: Any, tokenizer: Any, prompts: Any, sampling: Any) -> Any:
         for prompt in prompts:
             right = float(len(prompt.sample.answer) == 1)
             yield Completion(prompt.sample, "text", 4, accuracy=right, format=1.0)
@@ -102,7 +105,8 @@ def test_completions_depend_on_the_seed_and_not_on_their_neighbours(
 
     def texts(prompts: list[Example], seed: int = 0) -> list[str]:
         sampling = replace(SHORT, seed=seed)
-        return [made.text for made in complete(LocalEngine(backbone), backbone.processor.tokenizer, prompts, sampling)]
+        made = complete(LocalEngine(backbone), MixedReward(), backbone.processor.tokenizer, prompts, sampling)
+        return [completion.text for completion in made]
 
     assert texts(examples) == texts(examples[:2]) + texts(examples[2:])
     assert texts(examples) != texts(examples, seed=1)
@@ -111,7 +115,7 @@ def test_completions_depend_on_the_seed_and_not_on_their_neighbours(
 def test_a_group_is_completed_prompt_by_prompt(stage: Callable[..., Any], examples: list[Example]) -> None:
     backbone = stage().model
     sampling = replace(SHORT, group_size=2)
-    made = list(complete(LocalEngine(backbone), backbone.processor.tokenizer, examples[:2], sampling))
+    made = list(complete(LocalEngine(backbone), MixedReward(), backbone.processor.tokenizer, examples[:2], sampling))
     assert [completion.sample.id for completion in made] == [e.sample.id for e in examples[:2] for _ in range(2)]
 
 
