@@ -80,9 +80,9 @@ def training(styles: dict[Style, float], count: int, seed: int) -> tuple[Part, .
     difficulties: dict[Difficulty, float] = {"normal": 0.75, "hard": 0.25}
     subjects = {SCIENCES: 0.7, ALL: 0.3}
     return tuple(
-        Part("train", difficulty, style, round(count * style_share * subject_share * share), domains, seed)
+        Part("train", difficulty, style, round(count * style_share * subject_share * share), domains, seed + offset)
         for style, style_share in styles.items()
-        for domains, subject_share in subjects.items()
+        for offset, (domains, subject_share) in enumerate(subjects.items())
         for difficulty, share in difficulties.items()
     )
 
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = options.out or SHIPPED
     base = {
         "pretrain": training(PRETRAIN_STYLES, options.count, seed=6),
-        "instruct": training(INSTRUCT_STYLES, options.count, seed=7),
+        "instruct": training(INSTRUCT_STYLES, options.count, seed=8),
     }
     sets = SHIP if options.what == "ship" else {options.what: base[options.what]}
     known = known_problems()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -41,6 +41,6 @@ class RewardFunction(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    def close(self) -> Any:  # jsonargparse reads None differently where hints are not postponed
         """Frees processes and connections; called once at the end."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.types import Example, RolloutBatch, Sampling, SyncReport
@@ -32,6 +32,6 @@ class RolloutEngine(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    def close(self) -> Any:  # jsonargparse reads None differently where hints are not postponed
         """Frees what the engine holds."""
         ...
