@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from torch.utils.data import Sampler
 
+from lightning_r1v3.data.balanced_order import BalancedOrder
+from lightning_r1v3.data.curriculum_order import CurriculumOrder
 from lightning_r1v3.data.order import SampleOrder
 from lightning_r1v3.types import Sample
+
+Order = SampleOrder | BalancedOrder | CurriculumOrder
+"""Which sample stands at which position of an epoch: a pure function of (seed, epoch)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,13 @@ class EpochBatches(Sampler[BatchPlan]):
     """
 
     def __init__(
-        self, order: SampleOrder, batch_size: int, *, rank: int = 0, world_size: int = 1, drop_last: bool = False
+        self,
+        order: Order,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(

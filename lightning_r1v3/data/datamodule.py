@@ -13,7 +13,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, get_worker_info
 
 from lightning_r1v3.backbone.load import load_processor
-from lightning_r1v3.data.batches import EpochBatches, SampleBatch
+from lightning_r1v3.data.balanced_order import BalancedOrder
+from lightning_r1v3.data.batches import EpochBatches, Order, SampleBatch
+from lightning_r1v3.data.curriculum_order import CurriculumOrder
 from lightning_r1v3.data.faults import BadSamplePolicy
 from lightning_r1v3.data.mixture import Mixture
 from lightning_r1v3.data.order import SampleOrder
@@ -61,6 +63,8 @@ class ShardDataModule(LightningDataModule):
         on_bad_sample: BadSamplePolicy = "skip",
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         batches_per_epoch: int | None = None,
+        balance_domains: bool = False,
+        curriculum: dict[int, list[str]] | None = None,
     ) -> None:
         """Finds the shards and loads the processor.
 
@@ -77,10 +81,12 @@ class ShardDataModule(LightningDataModule):
             on_bad_sample: `skip` counts and names a bad sample, `raise` stops.
             max_image_pixels: Largest picture, width x height.
             batches_per_epoch: Length of an epoch of streamed shards, which have no length of their own.
+            curriculum: From which training step on which difficulties are drawn, e.g. `{0: [normal], 200: [hard]}`.
+            balance_domains: Give every `domain` the same share of each batch, instead of its share of the samples.
 
         Raises:
-            ValueError: A pattern matches nothing, weights are partly given, a number is out of range, or the folder is
-                no checkpoint.
+            ValueError: A pattern matches nothing, weights are partly given, there are no domains to balance, a number
+                is out of range, or the folder is no checkpoint.
         """
         super().__init__()
         self.train_sources, self.val_sources = train, val or []
@@ -95,7 +101,14 @@ class ShardDataModule(LightningDataModule):
         self._streamed = _is_streamed(train)
         if self._streamed and batches_per_epoch is None:
             raise ValueError("data.batches_per_epoch: streamed shards have no length, give the batches of an epoch")
+        if (balance_domains or curriculum) and (self._streamed or self._weights or (balance_domains and curriculum)):
+            raise ValueError(
+                "data: balance_domains and curriculum need local shards without weights, and exclude each other: each "
+                "decides how often a sample is drawn"
+            )
         self._train_set = None if self._streamed else self._mixture(train)
+        self.balance_domains, self.curriculum = balance_domains, curriculum
+        self._train_order = None if self._train_set is None else self._order_of(self._train_set)
         self._val_set = self._mixture(self.val_sources) if self.val_sources else None
         self._num_dropped = shared_zeros(max(1, num_workers))
         self._fetched: Position = (0, 0)
@@ -104,13 +117,12 @@ class ShardDataModule(LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """Returns this rank's loader; each pass over it goes on behind the last trained batch."""
         options: dict[str, Any] = {"collate_fn": self._collate, "num_workers": self.num_workers}
-        if self._train_set is None:
+        if self._train_order is None:
             stream = self._stream()
             size = self.batch_size * len(stream)
             return TrainLoader(stream, self._trained, epoch_size=size, dataset=stream, batch_size=None, **options)
-        order = SampleOrder(self._train_set.sizes, self._weights, seed=self.seed)
         rank, world_size = self._place()
-        batches = EpochBatches(order, self.batch_size, rank=rank, world_size=world_size)
+        batches = EpochBatches(self._train_order, self.batch_size, rank=rank, world_size=world_size)
         options |= {"dataset": self._train_set, "batch_sampler": batches}
         return TrainLoader(batches, self._trained, epoch_size=batches.length, **options)
 
@@ -193,7 +205,8 @@ class ShardDataModule(LightningDataModule):
         """What the order of the samples depends on."""
         order = {"seed": self.seed, "batch_size": self.batch_size, "weights": self._weights}
         if self._train_set is not None:
-            return order | {"samples": list(self._train_set.sizes)}
+            options = {"balance_domains": self.balance_domains, "curriculum": self.curriculum}
+            return order | {"samples": list(self._train_set.sizes)} | options
         place = {"world_size": self._place()[1], "num_workers": self.num_workers}
         return order | place | {"shards": [_as_list(source.shards) for source in self.train_sources]}
 
@@ -207,6 +220,13 @@ class ShardDataModule(LightningDataModule):
     def _mixture(self, sources: Sequence[Source]) -> Mixture:
         options: dict[str, Any] = {"on_bad_sample": self.on_bad_sample, "max_image_pixels": self.max_image_pixels}
         return Mixture([ShardSet(source.shards, **options) for source in sources])
+
+    def _order_of(self, mixture: Mixture) -> Order:
+        if self.balance_domains:
+            return BalancedOrder(mixture.field("domain"), seed=self.seed)
+        if self.curriculum is not None:
+            return CurriculumOrder(mixture.field("difficulty"), self.curriculum, self.batch_size, seed=self.seed)
+        return SampleOrder(mixture.sizes, self._weights, seed=self.seed)
 
     def _stream(self) -> ShardStream:
         assert self.batches_per_epoch is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -46,6 +47,10 @@ class Mixture(Dataset["Sample | None"]):
         """Reads the samples of a plan, bad ones left out."""
         samples = (self[number] for number in plan.samples)
         return SampleBatch(tuple(sample for sample in samples if sample is not None), plan.epoch, plan.cursor)
+
+    def field(self, name: Literal["domain", "difficulty"]) -> list[str]:
+        """Returns a field of each sample; see `ShardSet.field`."""
+        return [value for shard_set in self.sets for value in shard_set.field(name)]
 
     @property
     def num_bad(self) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_INTERLEAVE = -1
-"""Stands for the number of a set where the draws of all sets are shuffled together."""
+INTERLEAVE = -1
+"""Stands for the number of a set where the draws of all sets are mixed."""
 
 
 class SampleOrder:
@@ -51,14 +51,16 @@ class SampleOrder:
 
     def epoch(self, epoch: int) -> NDArray[np.int64]:
         """Returns int64 `[len]`: at each position the sample's number, the sets counted one after the other."""
-        starts = np.cumsum([0, *self.sizes[:-1]])
-        drawn: NDArray[np.int64] = np.concatenate(
-            [start + self._draw(number, epoch) for number, start in enumerate(starts)]
-        )
+        drawn: NDArray[np.int64] = np.concatenate(self.drawn(epoch))
         if not self.shuffle:
             return drawn
-        shuffled: NDArray[np.int64] = drawn[_permutation(len(drawn), self.seed, _INTERLEAVE, epoch)]
+        shuffled: NDArray[np.int64] = drawn[_permutation(len(drawn), self.seed, INTERLEAVE, epoch)]
         return shuffled
+
+    def drawn(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Returns what each set gives to an epoch, int64 `[draws]` each, in the order in which it is drawn."""
+        starts = np.cumsum([0, *self.sizes[:-1]])
+        return [start + self._draw(number, epoch) for number, start in enumerate(starts)]
 
     def _draw(self, number: int, epoch: int) -> NDArray[np.int64]:
         size, draws = self.sizes[number], self.draws[number]
@@ -79,7 +81,20 @@ def _apportion(total: int, weights: Sequence[float]) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
+def random_bits(size: int, seed: int, number: int, epoch: int) -> NDArray[np.uint64]:
+    """Returns raw Philox bits for a set and an epoch: no numpy release changes them, unlike `Generator`'s methods.
+
+    Args:
+        size: How many.
+        seed: At least 0.
+        number: Of the set, or `INTERLEAVE`.
+        epoch: At least 0.
+    """
+    bits: NDArray[np.uint64] = np.random.Philox(np.random.SeedSequence([seed, number - INTERLEAVE, epoch])).random_raw(
+        size
+    )
+    return bits
+
+
 def _permutation(size: int, seed: int, number: int, epoch: int) -> NDArray[np.int64]:
-    """Returns a permutation from raw Philox bits, which unlike `Generator.permutation` no numpy release changes."""
-    bits = np.random.Philox(np.random.SeedSequence([seed, number - _INTERLEAVE, epoch]))
-    return np.argsort(bits.random_raw(size), kind="stable")
+    return np.argsort(random_bits(size, seed, number, epoch), kind="stable")

@@ -41,6 +41,16 @@ class ShardIndex:
             block = file.read(stop - start).ljust(stop - start, b"\0")  # a cut may take the last padding
         return read_group(self.keys[number], block, cut_off=self.cut_off and number == len(self) - 1)
 
+    def read_record(self, number: int) -> bytes:
+        """Reads the JSON of one sample; its pictures are skipped."""
+        with self.path.open("rb") as file:
+            file.seek(int(self.offsets[number, 0]))
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                members = (member for member in iter(tar.next, None) if split_name(member.name)[1] == RECORD)
+                content = tar.extractfile(next(members))
+                assert content is not None, "the index has samples with a record only, which is a regular file"
+                return content.read()
+
 
 def index_shard(path: Path) -> ShardIndex:
     """Reads a shard's headers.

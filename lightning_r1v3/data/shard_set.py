@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from lightning_r1v3.data.faults import BadSamplePolicy, Fault, check_policy, handle_fault
 from lightning_r1v3.data.members import group_sample
 from lightning_r1v3.data.pictures import MAX_IMAGE_PIXELS, check_max_image_pixels
+from lightning_r1v3.data.sample import parse_record
 from lightning_r1v3.data.shard_index import index_shard
 from lightning_r1v3.data.shard_paths import expand_paths
 from lightning_r1v3.data.shared_zeros import shared_zeros
@@ -76,6 +78,10 @@ class ShardSet(Dataset["Sample | None"]):
         self._is_bad[number] = 1
         return None
 
+    def field(self, name: Literal["domain", "difficulty"]) -> list[str]:
+        """Returns a field of each sample, out of its record alone; empty where it has none or cannot be read."""
+        return [_text(index.read_record(number), name) for index in self.indexes for number in range(len(index))]
+
     @property
     def num_bad(self) -> int:
         """Faults met so far by all workers of this process: those of the headers and the bad samples read."""
@@ -91,3 +97,11 @@ class ShardSet(Dataset["Sample | None"]):
             raise IndexError(f"sample {number} of {len(self)}")
         shard = int(np.searchsorted(self._ends, number, side="right"))
         return shard, number - (int(self._ends[shard - 1]) if shard else 0)
+
+
+def _text(encoded: bytes, name: str) -> str:
+    try:
+        value = parse_record(encoded).get(name)
+    except ValueError:
+        return ""  # the fault is named when the sample is read
+    return value if isinstance(value, str) else ""

@@ -11,7 +11,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_r1v3.data.datamodule import ShardDataModule, Source
+from lightning_r1v3.data.mini import generate
 from lightning_r1v3.data.prompt import PromptFormat
+from lightning_r1v3.data.writer import ShardWriter
 from lightning_r1v3.types import ExampleBatch
 
 CHECKPOINT = str(Path(__file__).parents[2] / "data_shards/mini/base")
@@ -122,7 +124,7 @@ def test_every_epoch_has_every_sample_in_an_order_of_its_own(shards: Path, tmp_p
 def test_the_state_is_the_last_trained_cursor_and_its_order(shards: Path, tmp_path: Path) -> None:
     fit(datamodule(shards), tmp_path, epochs=1)
     state = torch.load(tmp_path / "2.ckpt", weights_only=True)["ShardDataModule"]
-    order = {"seed": 0, "batch_size": 3, "weights": None, "samples": [8]}
+    order = {"seed": 0, "batch_size": 3, "weights": None, "samples": [8], "balance_domains": False, "curriculum": None}
     assert state == {"epoch": 0, "cursor": 6, "order": order}
 
 
@@ -141,6 +143,30 @@ def test_weights_are_the_shares_of_the_sources(shard: Callable[..., Path], sampl
     data = ShardDataModule(CHECKPOINT, [Source(str(few), 3.0), Source(str(many), 1.0)], batch_size=8)
     keys = [example.sample.id for batch in data.train_dataloader() for example in batch.examples]
     assert Counter(key[0] for key in keys) == {"2": 6, "6": 2}
+
+
+@pytest.fixture
+def unbalanced(shard: Callable[..., Path], sample: Callable[..., list[Any]]) -> Path:
+    """Six samples of law, two of music."""
+    domains = ["law"] * 6 + ["music"] * 2
+    made = [sample(f"k{number}", response="3</think>3", domain=domain) for number, domain in enumerate(domains)]
+    return shard([member for members in made for member in members])
+
+
+def test_balanced_domains_share_every_batch(unbalanced: Path) -> None:
+    data = datamodule(unbalanced, batch_size=2, balance_domains=True)
+    batches = [sorted(example.sample.domain for example in batch.examples) for batch in data.train_dataloader()]
+    assert batches == [["law", "music"]] * 4
+
+
+def test_a_state_of_an_order_that_was_not_balanced_is_refused(unbalanced: Path) -> None:
+    state = datamodule(unbalanced).state_dict()
+    with pytest.raises(ValueError, match="balance_domains False is now True"):
+        datamodule(unbalanced, balance_domains=True).load_state_dict(state)
+
+
+def test_a_balanced_run_resumed_at_any_checkpoint_trains_the_rest(unbalanced: Path, tmp_path: Path) -> None:
+    assert_resumes_everywhere(lambda: datamodule(unbalanced, balance_domains=True), tmp_path, 8)
 
 
 def test_too_long_samples_are_dropped_and_counted(shards: Path) -> None:
@@ -163,6 +189,8 @@ def test_validation_reads_in_file_order(shards: Path) -> None:
         ({"train": [Source("pipe:cat s.tar")]}, "data.batches_per_epoch"),
         ({"train": [Source("pipe:cat s.tar"), Source("s.tar")]}, "do not mix"),
         ({"train": [Source("a.tar", 1.0), Source("b.tar")]}, "a weight to every source or to none"),
+        ({"balance_domains": True}, "several `domain`s"),
+        ({"balance_domains": True, "train": [Source("a.tar", 1.0)]}, "without weights"),
         ({"batch_size": 0}, "data.batch_size: expected at least 1"),
         ({"num_workers": -1}, "num_workers and seed of at least 0"),
         ({"path": "nowhere"}, "expected a Hugging Face folder"),
@@ -177,3 +205,23 @@ def test_validating_without_shards_is_refused(shards: Path) -> None:
     trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     with pytest.raises(ValueError, match=r"data\.val: validate needs shards"):
         trainer.validate(Notebook(), datamodule=datamodule(shards), verbose=False)
+
+
+def test_a_curriculum_draws_the_difficulties_of_its_steps(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "train") as writer:
+        for difficulty in ("normal", "hard"):
+            for sample in generate("train", 4, 0, difficulty=difficulty):  # type: ignore[arg-type]
+                writer.write_sample(sample)
+    source = [Source(str(tmp_path / "train-*.tar"))]
+    data = ShardDataModule(CHECKPOINT, source, batch_size=2, curriculum={0: ["normal"], 2: ["hard"]})
+    batches = [[example.sample.difficulty for example in batch.examples] for batch in data.train_dataloader()]
+    assert batches == [["normal"] * 2] * 2 + [["hard"] * 2] * 2
+
+
+def test_a_curriculum_and_balanced_domains_exclude_each_other(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "train") as writer:
+        for sample in generate("train", 2, 0):
+            writer.write_sample(sample)
+    source = [Source(str(tmp_path / "train-*.tar"))]
+    with pytest.raises(ValueError, match="exclude each other"):
+        ShardDataModule(CHECKPOINT, source, balance_domains=True, curriculum={0: ["normal"]})

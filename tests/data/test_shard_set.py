@@ -65,6 +65,13 @@ def test_raise_names_shard_key_and_reason(bad: dict[str, Members], reason: str, 
             shards[1]
 
 
+def test_domains_are_read_without_the_pictures(sample: Make, shard: Shard, encode: Callable[..., bytes]) -> None:
+    unreadable = [("x.0.png", encode()), ("x.json", b"{'id'")]
+    odd = sample("y", domain=3)
+    path = shard([*sample("a", domain="law"), *unreadable, *odd, *sample("b"), *sample("c", domain="music")])
+    assert ShardSet(str(path)).field("domain") == ["law", "", "", "", "music"]
+
+
 @pytest.mark.parametrize(("name", "reason"), [("x.pkl", "never decoded"), ("../x.json", "leaves the shard")])
 def test_a_refused_member_is_named_when_the_set_is_built(
     name: str, reason: str, sample: Make, shard: Shard, caplog: pytest.LogCaptureFixture

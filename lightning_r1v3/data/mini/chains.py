@@ -1,7 +1,7 @@
 """Writes a puzzle's solution as a `<think>` chain: transcribe, work it out, check it another way, answer.
 
 The check really recomputes. In a quarter of the chains the first attempt contains a planted slip, which the check then
-catches.
+catches. Beside them there is mimicry: the moves of a chain without the reasoning (paper 5.1).
 """
 
 from __future__ import annotations
@@ -53,11 +53,35 @@ def chain(puzzle: Puzzle, letter: str | None, rng: Random) -> str:
     text, result = slip or puzzle.work.line()
     check, _ = puzzle.check.line()
     verdict = rng.choice(_CORRECTIONS if slip else _CONFIRMATIONS).format(truth)
-    lines = [
-        rng.choice(_OPENINGS).format(puzzle.scene.describe()),
-        f"{text} {rng.choice(_FIRST_RESULTS).format(result)}",
-        f"{rng.choice(_LEADS)} {check} {verdict}",
-    ]
-    if letter:
-        lines.append(rng.choice(_OPTIONS).format(truth, letter))
-    return "\n".join(lines) + f"</think>\nThe answer is {boxed(letter or truth)}."
+    return _closed(
+        [
+            rng.choice(_OPENINGS).format(puzzle.scene.describe()),
+            f"{text} {rng.choice(_FIRST_RESULTS).format(result)}",
+            f"{rng.choice(_LEADS)} {check} {verdict}",
+        ],
+        truth,
+        letter,
+        rng,
+    )
+
+
+def mimicry(puzzle: Puzzle, letter: str | None, rng: Random) -> str:
+    """Returns a completion with the moves of a chain and nothing in them: no transcription, no work, no check.
+
+    Its answer is right, as in rejection-sampled chains, where nothing but the answer is checked.
+
+    Args:
+        puzzle: What is solved.
+        letter: The right option's, or None for a fill-in question.
+        rng: Chooses the wording.
+    """
+    _, truth = puzzle.work.line()
+    leads = rng.sample(_LEADS, 3)
+    checks = [f"{lead} {rng.choice(_CONFIRMATIONS).format(truth)}" for lead in leads]
+    return _closed([rng.choice(_FIRST_RESULTS).format(truth), *checks], truth, letter, rng)
+
+
+def _closed(lines: list[str], truth: str, letter: str | None, rng: Random) -> str:
+    """The reasoning with its option, the closing tag and the answer."""
+    option = [rng.choice(_OPTIONS).format(truth, letter)] if letter else []
+    return "\n".join(lines + option) + f"</think>\nThe answer is {boxed(letter or truth)}."

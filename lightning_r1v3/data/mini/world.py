@@ -9,14 +9,14 @@ from itertools import count as counting
 from random import Random
 from typing import Literal, get_args
 
-from lightning_r1v3.data.mini.chains import boxed, chain, solution
+from lightning_r1v3.data.mini.chains import boxed, chain, mimicry, solution
 from lightning_r1v3.data.mini.domains import DOMAINS, SCIENCES, Domain
 from lightning_r1v3.data.mini.drawing import draw
 from lightning_r1v3.data.mini.posing import FAMILIES, LETTERS, Split, options, pose
 from lightning_r1v3.types import Sample
 
 Difficulty = Literal["normal", "hard"]
-Style = Literal["chain", "caption", "answer", "solution", "problem"]
+Style = Literal["chain", "mimicry", "caption", "answer", "solution", "problem"]
 
 CHOICE_RATE = 1 / 3
 """Share of multiple-choice among the nine families that can be filled in; with the tenth, 40 % of all."""
@@ -44,8 +44,8 @@ def generate(
         seed: Any integer.
         domains: Names from `DOMAINS`.
         difficulty: `normal` (one or two steps) or `hard` (more objects, composed questions).
-        style: What `response` holds: a `chain`, a `caption` or a brief `solution` (and the question asks for
-            one), a short `answer`, or None (`problem`).
+        style: What `response` holds: a `chain`, the `mimicry` of one, a `caption` or a brief `solution` (and the
+            question asks for one), a short `answer`, or None (`problem`).
 
     Raises:
         ValueError: An argument is not one of the named values.
@@ -85,6 +85,8 @@ class _World:
         letter = LETTERS[choices.index(answer)] if choices else None
         if self.style == "chain":
             response = chain(puzzle, letter, rng)
+        elif self.style == "mimicry":
+            response = mimicry(puzzle, letter, rng)
         elif self.style == "answer":
             response = boxed(letter or answer)
         elif self.style == "solution":

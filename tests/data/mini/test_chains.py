@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from lightning_r1v3.data.mini.chains import SLIP_RATE, boxed, chain
+from lightning_r1v3.data.mini.chains import SLIP_RATE, boxed, chain, mimicry
 from lightning_r1v3.data.mini.posing import FAMILIES, pose
 from lightning_r1v3.data.mini.puzzles import Puzzle, Way, plus
 from lightning_r1v3.data.mini.scenes import Bars
@@ -51,3 +51,12 @@ def test_every_family_ends_in_its_answer() -> None:
     for family in FAMILIES:
         puzzle, answer = pose(family, "train", Random(1))
         assert chain(puzzle, None, Random(2)).endswith(f"\\boxed{{{answer}}}.")
+
+
+def test_mimicry_makes_the_moves_of_a_chain_and_shows_no_work() -> None:
+    for seed in range(20):
+        text = mimicry(PUZZLE, None, Random(seed))
+        thought, answer = text.split("</think>")
+        assert re.search("Wait|Alternatively", thought)
+        assert not re.search("[=+:x] ", thought.replace("that:", "").replace("again:", "").replace("way:", ""))
+        assert answer == chain(PUZZLE, None, Random(seed)).split("</think>")[1]

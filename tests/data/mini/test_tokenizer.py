@@ -53,6 +53,14 @@ def test_chains_have_40_to_150_tokens(tokenizer: PreTrainedTokenizerFast, diffic
     assert 80 <= mean(lengths) <= 130
 
 
+@pytest.mark.parametrize("difficulty", ["normal", "hard"])
+def test_mimicry_is_as_long_as_a_short_chain(tokenizer: PreTrainedTokenizerFast, difficulty: str) -> None:
+    samples = generate("train", 100, 5, difficulty=difficulty, style="mimicry")  # type: ignore[arg-type]
+    lengths = [len(tokenizer(sample.response).input_ids) for sample in samples]
+    assert min(lengths) >= 40
+    assert max(lengths) <= 100
+
+
 @pytest.mark.integration
 def test_building_twice_gives_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     assert build_tokenizer().get_vocab() == tokenizer.get_vocab()
