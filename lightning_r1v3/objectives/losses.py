@@ -83,10 +83,8 @@ def grpo_loss(
     objective = objective + _regularisation(logprobs, ref_logprobs, kl_coef, entropy, entropy_coef)
     trained = _most_uncertain(entropy, mask, top_entropy_fraction)
     loss = -_aggregate(objective, mask, trained, aggregation, max_length, denominator)
-    metrics = _metrics(log_ratio, advantages, mask, clip_low, clip_high)
-    if ref_logprobs is not None:
-        metrics["kl"] = (k3_divergence(logprobs.detach(), ref_logprobs) * mask).sum()
-    return LossOutput(loss, metrics)
+    divergence = {} if ref_logprobs is None else {"kl": _masked_sum(k3_divergence(logprobs, ref_logprobs), mask)}
+    return LossOutput(loss, divergence | _metrics(log_ratio, advantages, mask, clip_low, clip_high))
 
 
 def _regularisation(
@@ -144,6 +142,10 @@ def _metrics(
         "approx_kl": ((torch.expm1(log_ratio) - log_ratio) * weights).sum(),
         "ratio": (ratio * weights).sum(),
     }
+
+
+def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
+    return values.detach().masked_fill(~mask, 0.0).sum()
 
 
 def _check(given: dict[str, object]) -> None:
