@@ -55,8 +55,8 @@ SHIP: dict[str, tuple[Part, ...]] = {
     "sft": (
         Part("train", "normal", "chain", 1152, SCIENCES, seed=1),
         Part("train", "hard", "chain", 384, SCIENCES, seed=1),
-        Part("train", "normal", "mimicry", 768, SCIENCES, seed=9),
-        Part("train", "hard", "mimicry", 256, SCIENCES, seed=9),
+        Part("train", "normal", "mimicry", 384, SCIENCES, seed=9),
+        Part("train", "hard", "mimicry", 128, SCIENCES, seed=9),
     ),
     "rl": (
         Part("train", "normal", "problem", 614, MATHEMATICS, seed=2),

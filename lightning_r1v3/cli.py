@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_r1v3.data.datamodule import ShardDataModule
 from lightning_r1v3.modules.base import VLMModule
 from lightning_r1v3.modules.config_errors import explain
+from lightning_r1v3.modules.preemption import Preempted
 from lightning_r1v3.modules.progress_lines import ProgressLines
 from lightning_r1v3.modules.ranks import leave_process_group
 from lightning_r1v3.modules.run_folder import RUNS, find_checkpoint, keep_earlier_run, run_loggers
@@ -38,6 +39,7 @@ NOISE = (
     r"Experiment logs directory .* exists and is not empty",  # a resumed run goes on with its logs
     r"Checkpoint directory .* exists and is not empty",
     r"Detected call of `lr_scheduler.step\(\)` before",  # the first step was left out
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing writes into the connector's output
     r"Using ModelCheckpoint with manual optimization",  # the state after the step is the one to resume from
 )
 """Warnings of Lightning about what is meant to be so."""
@@ -167,6 +169,9 @@ def main(args: ArgsType = None) -> None:
         if ours is None:
             raise
         sys.exit(f"lightning-r1v3: {ours}")
+    except Preempted:
+        leave_process_group()
+        raise
     leave_process_group()
 
 

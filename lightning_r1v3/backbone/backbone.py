@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from lightning_r1v3.backbone.adapters import add_adapters, check_adapters, initialise_adapters
 from lightning_r1v3.backbone.attention import ATTENTION_NAME, AttentionLayout
-from lightning_r1v3.backbone.checkpoint import export
+from lightning_r1v3.backbone.checkpoint import checkpoint_folder, export
 from lightning_r1v3.backbone.config import Attention, BackboneConfig, DType
-from lightning_r1v3.backbone.families import ModuleGroup, family_of
-from lightning_r1v3.backbone.load import load_model, load_processor
+from lightning_r1v3.backbone.families import MODULE_GROUPS, ModuleGroup, family_of
+from lightning_r1v3.backbone.gather import (
+    WholeWeight,
+    check_size,
+    copy_weights,
+    empty_copy,
+    weight_list,
+    whole_weights,
+)
+from lightning_r1v3.backbone.load import build_on_meta, load_model, load_processor
+from lightning_r1v3.backbone.meta import load_shards, materialise
 from lightning_r1v3.backbone.packed_layout import PackedLayout
 from lightning_r1v3.backbone.positions import packed_positions
+from lightning_r1v3.backbone.sharding import Sharding, shard
 from lightning_r1v3.backbone.stitch import stitch
 from lightning_r1v3.backbone.trainable import GroupReport, freeze_all_but, group_parameters, trainable_report
 from lightning_r1v3.objectives.token_stats import linear_logprob_entropy
@@ -44,25 +56,49 @@ class Backbone(nn.Module):
         self.processor = processor
         self.flash = flash
         self.family = family_of(model.config.model_type)
+        self.sharding: Sharding | None = None
+        """How the parameters are sharded; None where they are whole."""
+        self.is_quantised = False
+        """Whether some frozen weights are 4-bit ones."""
+        self._gathered: tuple[Backbone, ...] = ()  # in a tuple, so that it is no submodule: it is in no checkpoint
 
     @classmethod
-    def from_config(cls, config: BackboneConfig, *, device_type: str = "cpu") -> Backbone:
+    def from_config(
+        cls, config: BackboneConfig, *, device_type: str = "cpu", sharding: Sharding | None = None
+    ) -> Backbone:
         """Builds the backbone that a config describes, with its frozen groups frozen.
 
         Args:
             config: What to load, and what of it trains.
             device_type: `cpu` or `cuda`: decides `auto` for dtype and attention.
+            sharding: Shard it over the processes. Its weights are then read shard by shard: no process ever holds the
+                whole model, unless its weights are random.
 
         Raises:
             ValueError: The folder, an override, the dtype or the attention cannot be had.
         """
+        lora, trainable = config.lora, config.trainable or MODULE_GROUPS
+        if lora is not None:
+            check_adapters(lora, trainable, sharded=sharding is not None)
         dtype = _resolve_dtype(config.dtype, device_type)
-        flash = _resolve_flash(config.attention, dtype, device_type)
-        model = load_model(config, dtype=dtype, vision_attention=_vision_attention(flash))
+        flash = _resolve_flash(config.attention, dtype if sharding is None else sharding.compute_dtype, device_type)
+        on_meta = sharding is not None and not config.random_weights
+        build = build_on_meta if on_meta else load_model
+        model = build(config, dtype=dtype, vision_attention=_vision_attention(flash))
         backbone = cls(model, load_processor(config.path), flash=flash)
-        freeze_all_but(model, backbone.family, config.trainable)
+        if lora is not None:
+            add_adapters(model, backbone.family, lora, seed=config.seed, device_type=device_type)
+            backbone.is_quantised = lora.quantize is not None
+        freeze_all_but(model, backbone.family, trainable, adapted=lora.groups if lora is not None else ())
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if sharding is not None:
+            backbone.sharding = sharding
+            shard(backbone, model, backbone.family, sharding)
+            if on_meta:
+                materialise(backbone, sharding.storage_device)
+                load_shards(model, checkpoint_folder(config.path))
+                initialise_adapters(model, config.seed)
         # Checkpoints load in evaluation mode, in which gradient checkpointing is off.
         return backbone.train()
 
@@ -146,9 +182,56 @@ class Backbone(nn.Module):
         """Returns what trains, group by group."""
         return trainable_report(self.model, self.family)
 
+    def whole_weights(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Yields the name and the whole tensor of each parameter, adapters merged; all ranks must take all of them.
+
+        Args:
+            dtype: Of the tensors; the parameters' own by default.
+        """
+        return whole_weights(self.model, dtype)
+
+    def weight_list(self) -> list[WholeWeight]:
+        """Returns what `whole_weights` yields, in its order."""
+        return weight_list(self.model)
+
+    def check_gatherable(self) -> None:
+        """Checks that each process may hold the whole model.
+
+        Raises:
+            ValueError: The model is larger than `sharding.max_gathered_bytes`.
+        """
+        if self.sharding is not None:
+            check_size(self.model, self.sharding)
+
+    def gathered(self) -> Backbone:
+        """Returns the backbone with its present weights whole on this process, for decoding.
+
+        Itself where nothing is sharded; else a copy in the compute dtype, without gradients, which the next call brings
+        up to date. All ranks must reach this.
+
+        Raises:
+            ValueError: The model is larger than `sharding.max_gathered_bytes`.
+        """
+        if self.sharding is None:
+            return self
+        self.check_gatherable()
+        if not self._gathered:
+            copy = Backbone(empty_copy(self.model, self.sharding), self.processor, flash=self.flash)
+            self._gathered = (copy.requires_grad_(False).eval(),)
+        copy_weights(self.whole_weights(self.sharding.compute_dtype), self._gathered[0].model)
+        return self._gathered[0]
+
     def export(self, path: Path) -> None:
-        """Writes a folder that transformers and vLLM load as it is; it appears whole or not at all."""
-        export(self.model, self.processor, path)
+        """Writes a folder that transformers and vLLM load as it is; it appears whole or not at all.
+
+        Where the model is sharded all ranks must reach this: it is gathered tensor by tensor, and rank 0 writes.
+        """
+        if self.sharding is None:
+            export(self.model, self.processor, path)
+        else:
+            dtype = self.sharding.compute_dtype  # what the forward pass computes with
+            export(self.model, self.processor, path, dtype=dtype, is_writer=distributed.get_rank() == 0)
+            distributed.barrier()
 
     @property
     def device(self) -> torch.device:

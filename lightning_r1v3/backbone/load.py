@@ -18,6 +18,7 @@ from lightning_r1v3.backbone.attention import ATTENTION_NAME
 from lightning_r1v3.backbone.checkpoint import checkpoint_folder, load_weights
 from lightning_r1v3.backbone.config import BackboneConfig
 from lightning_r1v3.backbone.families import family_of
+from lightning_r1v3.backbone.meta import on_meta
 
 
 def load_processor(path: str) -> ProcessorMixin:
@@ -44,12 +45,8 @@ def load_model(config: BackboneConfig, *, dtype: torch.dtype, vision_attention: 
             cannot serve, remote code, or safetensors that are missing or incomplete.
     """
     folder = checkpoint_folder(config.path)
-    hf_config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    family = family_of(hf_config.model_type)
-    for name, value in config.overrides.items():
-        _override(hf_config, name, value)
-    check_supported(hf_config)
-    attention = {"text_config": ATTENTION_NAME, family.vision_attention_key: vision_attention}
+    hf_config = load_config(config)
+    attention = attention_choice(hf_config, vision_attention)
     if not config.random_weights:
         return load_weights(
             AutoModelForImageTextToText, folder, dtype=dtype, config=hf_config, attn_implementation=attention
@@ -60,6 +57,44 @@ def load_model(config: BackboneConfig, *, dtype: torch.dtype, vision_attention: 
             hf_config, dtype=dtype, attn_implementation=attention
         )
     return model
+
+
+def build_on_meta(config: BackboneConfig, *, dtype: torch.dtype, vision_attention: str) -> PreTrainedModel:
+    """Returns `load_model`'s model without weights: parameters on the meta device, buffers with their values.
+
+    Args:
+        config: Folder and overrides.
+        dtype: Of all parameters.
+        vision_attention: transformers' attention implementation of the vision tower.
+
+    Raises:
+        ValueError: As in `load_model`, except for the safetensors.
+    """
+    hf_config = load_config(config)
+    attention = attention_choice(hf_config, vision_attention)
+    return on_meta(
+        lambda: AutoModelForImageTextToText.from_config(hf_config, dtype=dtype, attn_implementation=attention)
+    )
+
+
+def load_config(config: BackboneConfig) -> PreTrainedConfig:
+    """Returns the model's config with the overrides.
+
+    Raises:
+        ValueError: As in `load_model`, except for the safetensors.
+    """
+    folder = checkpoint_folder(config.path)
+    hf_config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    family_of(hf_config.model_type)
+    for name, value in config.overrides.items():
+        _override(hf_config, name, value)
+    check_supported(hf_config)
+    return hf_config
+
+
+def attention_choice(config: PreTrainedConfig, vision_attention: str) -> dict[str, str]:
+    """Returns transformers' attention implementation of each part: ours in the language model."""
+    return {"text_config": ATTENTION_NAME, family_of(config.model_type).vision_attention_key: vision_attention}
 
 
 def check_supported(config: PreTrainedConfig) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lightning_r1v3.backbone.adapters import is_factor
 from lightning_r1v3.backbone.families import MODULE_GROUPS, Family, ModuleGroup
 
 
@@ -25,15 +26,30 @@ class GroupReport:
     trainable_tensors: int
     """Those that train."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.group:<14} {self.trainable_parameters:>12,} of {self.parameters:>12,} parameters train "
+            f"({self.trainable_tensors} of {self.tensors} tensors)"
+        )
 
-def freeze_all_but(model: nn.Module, family: Family, trainable: Sequence[ModuleGroup]) -> None:
+
+def freeze_all_but(
+    model: nn.Module, family: Family, trainable: Sequence[ModuleGroup], *, adapted: Sequence[ModuleGroup] = ()
+) -> None:
     """Sets `requires_grad` of every parameter: True in the groups named, False elsewhere and where nothing is used.
 
     The towers run with gradients enabled all the same, since a trainable connector may stand inside one.
+
+    Args:
+        model: With its adapters.
+        family: The model's.
+        trainable: Groups that train.
+        adapted: Groups of which only the adapters train.
     """
     for name, parameter in model.named_parameters():
+        group = family.group_of(name)
         used = not name.startswith(family.unused) if family.unused else True
-        parameter.requires_grad_(used and family.group_of(name) in trainable)
+        parameter.requires_grad_(used and group in trainable and (group not in adapted or is_factor(name)))
 
 
 def group_parameters(model: nn.Module, family: Family) -> dict[ModuleGroup, list[tuple[str, nn.Parameter]]]:

@@ -96,18 +96,12 @@ class ShardDataModule(LightningDataModule):
         self.on_bad_sample: BadSamplePolicy = on_bad_sample
         self.max_image_pixels = max_image_pixels
         self.batches_per_epoch = batches_per_epoch
+        self.balance_domains, self.curriculum = balance_domains, curriculum
         self._check_numbers()
         self._weights = _all_or_none([source.weight for source in train])
         self._streamed = _is_streamed(train)
-        if self._streamed and batches_per_epoch is None:
-            raise ValueError("data.batches_per_epoch: streamed shards have no length, give the batches of an epoch")
-        if (balance_domains or curriculum) and (self._streamed or self._weights or (balance_domains and curriculum)):
-            raise ValueError(
-                "data: balance_domains and curriculum need local shards without weights, and exclude each other: each "
-                "decides how often a sample is drawn"
-            )
+        self._check_order()
         self._train_set = None if self._streamed else self._mixture(train)
-        self.balance_domains, self.curriculum = balance_domains, curriculum
         self._train_order = None if self._train_set is None else self._order_of(self._train_set)
         self._val_set = self._mixture(self.val_sources) if self.val_sources else None
         self._num_dropped = shared_zeros(max(1, num_workers))
@@ -245,6 +239,16 @@ class ShardDataModule(LightningDataModule):
     def _place(self) -> tuple[int, int]:
         """This process's rank, and how many there are."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _check_order(self) -> None:
+        if self._streamed and self.batches_per_epoch is None:
+            raise ValueError("data.batches_per_epoch: streamed shards have no length, give the batches of an epoch")
+        chosen = [name for name in ("balance_domains", "curriculum") if getattr(self, name)]
+        if len(chosen) > 1 or (chosen and (self._streamed or self._weights)):
+            raise ValueError(
+                "data: balance_domains and curriculum need local shards without weights, and exclude each other: each "
+                f"decides how often a sample is drawn; got {' and '.join(chosen)}"
+            )
 
     def _check_numbers(self) -> None:
         numbers = {"batch_size": self.batch_size, "val_batch_size": self.val_batch_size}

@@ -20,11 +20,13 @@ from torch import Tensor
 
 from lightning_r1v3.backbone import MODULE_GROUPS, Backbone, BackboneConfig, ModuleGroup
 from lightning_r1v3.backbone.packing import pack_examples
+from lightning_r1v3.modules.checkpoint_io import CheckpointGuard
 from lightning_r1v3.modules.completions import complete
 from lightning_r1v3.modules.evaluation import Evaluation
 from lightning_r1v3.modules.hand_off import Export, check_export, hand_off
 from lightning_r1v3.modules.parameter_groups import parameter_groups
 from lightning_r1v3.modules.predictions import PredictionWriter, prediction
+from lightning_r1v3.modules.preemption import PreemptionGuard
 from lightning_r1v3.modules.ranks import gradient_exchange, reduce_across_ranks, whole_value
 from lightning_r1v3.modules.schedule import Schedule
 from lightning_r1v3.modules.step_output import Row, step_output
@@ -86,8 +88,8 @@ class VLMModule(LightningModule, ABC):
         """
         super().__init__()
         self.automatic_optimization = False
-        trainable = backbone.trainable or list(self.trains)
-        self.backbone_config = replace(backbone, trainable=trainable)
+        self.trainable = backbone.trainable or list(self.trains)
+        self.backbone_config = replace(backbone, trainable=self.trainable)
         self.optimizer_factory = optimizer
         self.schedule = schedule or Schedule()
         self.group_learning_rates = group_learning_rates or {}
@@ -102,8 +104,8 @@ class VLMModule(LightningModule, ABC):
         """Steps left out because their gradient was not finite."""
         self.phase_seconds: dict[str, float] = {}
         """Wall time of the present step by phase."""
-        if frozen := set(self.group_learning_rates) - set(trainable):
-            raise ValueError(f"group_learning_rates names {sorted(frozen)}, but only {trainable} train")
+        if frozen := set(self.group_learning_rates) - set(self.trainable):
+            raise ValueError(f"group_learning_rates names {sorted(frozen)}, but only {self.trainable} train")
 
     @property
     def tokenizer(self) -> Any:
@@ -121,19 +123,13 @@ class VLMModule(LightningModule, ABC):
         if self.backbone is not None:
             return
         self.backbone = self.build_backbone()
+        self.strict_loading = not self.backbone.is_quantised
         for group in self.backbone.report():
-            log.info(
-                "%-14s %12s of %12s parameters train (%d of %d tensors)",
-                group.group,
-                f"{group.trainable_parameters:,}",
-                f"{group.parameters:,}",
-                group.trainable_tensors,
-                group.tensors,
-            )
+            log.info("%s", group)
 
     def build_backbone(self) -> Backbone:
-        """Builds the backbone from its checkpoint, sharded where the strategy shards; all ranks must reach this."""
-        strategy = self.trainer.strategy if self._trainer is not None else None
+        """Returns a backbone from the checkpoint, sharded where the strategy shards; all ranks must reach this."""
+        strategy = None if self._trainer is None else self.trainer.strategy
         return Backbone.from_config(
             self.backbone_config,
             device_type=strategy.root_device.type if strategy is not None else "cpu",
@@ -147,8 +143,8 @@ class VLMModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Returns what writes the predictions."""
-        return [PredictionWriter()]
+        """Returns what writes the predictions, and what keeps checkpoints whole and pre-empted runs safe."""
+        return [PredictionWriter(), CheckpointGuard(), PreemptionGuard()]
 
     def pack(self, examples: Sequence[Example]) -> list[Row]:
         """Packs this rank's examples into rows, the same number on every rank."""
@@ -167,8 +163,6 @@ class VLMModule(LightningModule, ABC):
 
     def across_ranks(self, value: float, how: Literal["sum", "max"] = "sum") -> float:
         """Returns the sum or maximum of a number over all ranks; all ranks must reach this."""
-        if self.trainer.world_size == 1:
-            return float(value)
         tensor = torch.tensor(float(value), dtype=torch.float64, device=self.device)
         return float(reduce_across_ranks(tensor, self.trainer, how))
 
@@ -241,10 +235,10 @@ class VLMModule(LightningModule, ABC):
         """Checks what can only be known of the whole run.
 
         Raises:
-            ValueError: There will be no weights to hand off, or the precision needs a loss scale.
+            ValueError: There will be no weights to hand off, the precision needs a loss scale, or the model is too large.
         """
         check_export(self.export, self.trainer)
-        if isinstance(self.engine, LocalEngine):
+        if isinstance(self.engine, LocalEngine) and self.evaluation.num_problems and self.trainer.enable_validation:
             self.model.check_gatherable()
         if self.trainer.precision == "16-mixed":
             raise ValueError("trainer.precision: 16-mixed scales the loss, which is not supported; use bf16-true")
@@ -255,7 +249,8 @@ class VLMModule(LightningModule, ABC):
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting anew."""
-        self.engine.sync(self.model, policy_version=self.global_step)
+        if self.evaluation.num_problems:
+            self.engine.sync(self.model, policy_version=self.global_step)
         self._validation = Validation(self.evaluation, self.engine, self.reward, self.tokenizer, self.trainer)
 
     @torch.no_grad()
@@ -284,8 +279,11 @@ class VLMModule(LightningModule, ABC):
         return [prediction(completion) for completion in completions]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the count of skipped steps."""
+        """Adds the count of skipped steps; beside 4-bit weights, which are made anew, only what trains is kept."""
         checkpoint["num_skipped_steps"] = self.num_skipped_steps
+        if self.model.is_quantised:
+            trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+            checkpoint["state_dict"] = {name: t for name, t in checkpoint["state_dict"].items() if name in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the count of skipped steps up again."""

@@ -15,7 +15,7 @@ import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from lightning_r1v3.backbone import MODULE_GROUPS, Backbone
+from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.backbone.packing import pack_groups
 from lightning_r1v3.modules.base import VLMModule
 from lightning_r1v3.modules.collect import collect_episode, score_rollouts
@@ -89,7 +89,7 @@ class GRPO(VLMModule):
                 f"sampling: GRPO compares at least {MIN_GROUP} completions, drawn from the whole distribution; got "
                 f"group_size {sampling.group_size}, top_p {sampling.top_p}"
             )
-        if "connector" not in (self.backbone_config.trainable or MODULE_GROUPS) and not allow_frozen_connector:
+        if "connector" not in self.trainable and not allow_frozen_connector:
             raise ValueError(
                 "GRPO with a frozen connector collapses (paper 5.2): add connector to backbone.trainable, or set "
                 "allow_frozen_connector: true to see it happen"

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_r1v3.backbone import Backbone
+from lightning_r1v3.strategy import VLMFSDPStrategy
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def check_export(export: Export, trainer: Trainer) -> None:
 
 
 def hand_off(backbone: Backbone, trainer: Trainer, export: Export) -> None:
-    """Exports the model to `RUN/hf`; after that `backbone` holds the exported weights.
+    """Exports the model to `RUN/hf`; after that `backbone` holds the exported weights. All ranks must reach this.
 
     Args:
         backbone: The model with its last weights.
@@ -42,12 +43,18 @@ def hand_off(backbone: Backbone, trainer: Trainer, export: Export) -> None:
         export: Which weights.
     """
     run_folder = trainer.log_dir  # all ranks must reach this: it is broadcast
-    if run_folder is None or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+    strategy = trainer.strategy
+    takes_part = trainer.is_global_zero or isinstance(strategy, VLMFSDPStrategy)  # sharded weights are gathered
+    if run_folder is None or trainer.fast_dev_run or not takes_part:  # type: ignore[attr-defined]
         return
     which = "last"
     monitor = _monitor(trainer) if export != "last" else None
     if monitor is not None and monitor.best_model_path:
-        backbone.load_state_dict(_backbone_weights(monitor.best_model_path))
+        if isinstance(strategy, VLMFSDPStrategy):
+            strategy.load_weights(Path(monitor.best_model_path))
+        else:
+            weights = _backbone_weights(monitor.best_model_path)
+            backbone.load_state_dict(weights, strict=not backbone.is_quantised)
         which = f"best ({monitor.monitor}, {Path(monitor.best_model_path).name})"
     elif monitor is not None:
         log.warning("no checkpoint was written for %s: there are no best weights to export", monitor.monitor)

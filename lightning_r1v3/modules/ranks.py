@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeVar
 
 from lightning import Trainer
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
@@ -26,6 +29,21 @@ def gather_across_ranks(value: T, trainer: Trainer) -> list[T]:
     gathered: list[T] = [value] * trainer.world_size
     distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def gradient_exchange(model: nn.Module | None, *, last: bool) -> AbstractContextManager[None]:
+    """Returns in what to run a row's backward pass: with DDP, gradients are exchanged with the step's last row alone.
+
+    FSDP exchanges them with every row: between rows it would otherwise keep whole gradients on every process.
+    """
+    if isinstance(model, DistributedDataParallel) and not last:
+        return model.no_sync()
+    return nullcontext()
+
+
+def whole_value(number: Tensor) -> float:
+    """Returns a number that may be sharded, such as the norm of sharded gradients; then all ranks must reach this."""
+    return float(number.full_tensor() if isinstance(number, DTensor) else number)
 
 
 def leave_process_group() -> None:

@@ -12,6 +12,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_r1v3.backbone.sharded_state import restore_replaced
+
 log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
@@ -63,7 +65,7 @@ def keep_earlier_run(folder: Path) -> None:
 
 
 def find_checkpoint(ckpt_path: str, folder: Path) -> str:
-    """Returns the checkpoint that `--ckpt_path` means.
+    """Returns the checkpoint that `--ckpt_path` means; one that was half written (`NAME.ckpt.partial`) is never meant.
 
     Args:
         ckpt_path: A path, or `last` for the one written last in the run's folder.
@@ -72,6 +74,7 @@ def find_checkpoint(ckpt_path: str, folder: Path) -> str:
     Raises:
         ValueError: There is no such checkpoint.
     """
+    restore_replaced(folder / "checkpoints")
     written = sorted((folder / "checkpoints").glob("*.ckpt"), key=os.path.getmtime)
     if ckpt_path == "last" and written:
         return str(written[-1])

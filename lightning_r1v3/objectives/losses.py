@@ -83,8 +83,7 @@ def grpo_loss(
     objective = objective + _regularisation(logprobs, ref_logprobs, kl_coef, entropy, entropy_coef)
     trained = _most_uncertain(entropy, mask, top_entropy_fraction)
     loss = -_aggregate(objective, mask, trained, aggregation, max_length, denominator)
-    divergence = {} if ref_logprobs is None else {"kl": _masked_sum(k3_divergence(logprobs, ref_logprobs), mask)}
-    return LossOutput(loss, divergence | _metrics(log_ratio, advantages, mask, clip_low, clip_high))
+    return LossOutput(loss, _metrics(log_ratio, advantages, mask, clip_low, clip_high, logprobs, ref_logprobs))
 
 
 def _regularisation(
@@ -129,12 +128,19 @@ def _most_uncertain(entropy: Tensor | None, mask: Tensor, fraction: float | None
 
 
 def _metrics(
-    log_ratio: Tensor, advantages: Tensor, mask: Tensor, clip_low: float, clip_high: float
+    log_ratio: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip_low: float,
+    clip_high: float,
+    logprobs: Tensor,
+    ref_logprobs: Tensor | None,
 ) -> dict[str, Tensor]:
     log_ratio, weights = log_ratio.detach(), mask.float()
     ratio = log_ratio.exp()
     low, high = (ratio < 1 - clip_low) & (advantages < 0), (ratio > 1 + clip_high) & (advantages > 0)
-    return {
+    kl = {} if ref_logprobs is None else {"kl": (k3_divergence(logprobs.detach(), ref_logprobs) * weights).sum()}
+    return kl | {
         "num_tokens": weights.sum(),
         "clip_low_fraction": (low * weights).sum(),
         "clip_high_fraction": (high * weights).sum(),
@@ -142,10 +148,6 @@ def _metrics(
         "approx_kl": ((torch.expm1(log_ratio) - log_ratio) * weights).sum(),
         "ratio": (ratio * weights).sum(),
     }
-
-
-def _masked_sum(values: Tensor, mask: Tensor) -> Tensor:
-    return values.detach().masked_fill(~mask, 0.0).sum()
 
 
 def _check(given: dict[str, object]) -> None:

@@ -14,4 +14,4 @@ def test_groups_are_known_and_named_once(trainable: list[str]) -> None:
 
 
 def test_everything_trains_by_default() -> None:
-    assert BackboneConfig("somewhere").trainable == ["vision_tower", "connector", "language_model"]
+    assert BackboneConfig("somewhere").trainable is None

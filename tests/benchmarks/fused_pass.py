@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from report import report
+from resident_memory import PeakMemory
 from torch import Tensor
 
 from lightning_r1v3.objectives.token_stats import linear_logprob_entropy
@@ -62,10 +61,10 @@ class Problem:
 def peak_bytes(name: str) -> int:
     """Peak of this process above the inputs and their gradients."""
     problem = Problem()
-    before = _status_bytes("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+    memory = PeakMemory()
+    memory.start()
     _, _, *gradients = problem.there_and_back(PATHS[name])
-    return _status_bytes("VmHWM") - before - sum(gradient.nbytes for gradient in gradients)
+    return memory.bytes_above() - sum(gradient.nbytes for gradient in gradients)
 
 
 def seconds(problem: Problem, name: str) -> dict[str, float]:
@@ -113,12 +112,6 @@ def main() -> None:
         "met": memory_ratio <= MAX_MEMORY_RATIO and time_ratio <= MAX_TIME_RATIO,
     }
     report("fused_pass", figures, seed=SEED)
-
-
-def _status_bytes(field: str) -> int:
-    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert match is not None
-    return 1024 * int(match[1])
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from own_trainer import Clock, quiet_trainer
 from sft_inputs import PROMPT, SEED
 
 from lightning_r1v3.backbone import BackboneConfig
@@ -19,21 +19,15 @@ from lightning_r1v3.modules import SFT
 from lightning_r1v3.types import ExampleBatch
 
 
-class Clock(Callback):
-    """Notes when each step ends, its loss, and the tokens of its samples."""
+class TokenCount(Callback):
+    """Notes the tokens of each step's samples."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
-        self.cpu_ends: list[float] = []
-        self.losses: list[float] = []
         self.real: list[int] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ExampleBatch, batch_idx: int
     ) -> None:
-        self.ends.append(time.perf_counter())
-        self.cpu_ends.append(time.process_time())
-        self.losses.append(float(outputs["loss"]))
         self.real.append(sum(example.num_tokens for example in batch.examples))
 
 
@@ -44,18 +38,8 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, required=True)
     arguments = parser.parse_args()
     model_folder = str(arguments.folder / "model")
-    clock = Clock()
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        default_root_dir=arguments.folder / "own",
-        callbacks=[clock],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    clock, count = Clock(), TokenCount()
+    trainer = quiet_trainer(arguments.folder / "own", [clock, count])
     optimizer = functools.partial(torch.optim.AdamW, lr=arguments.learning_rate, weight_decay=0.0)
     shards = ShardDataModule(
         model_folder,
@@ -66,7 +50,7 @@ def main() -> None:
     )
     trainer.fit(SFT(BackboneConfig(model_folder), optimizer=optimizer), shards)
     print(
-        json.dumps({"ends": clock.ends, "cpu_ends": clock.cpu_ends, "real_tokens": clock.real, "losses": clock.losses})
+        json.dumps({"ends": clock.ends, "cpu_ends": clock.cpu_ends, "real_tokens": count.real, "losses": clock.losses})
     )
 
 

@@ -14,14 +14,12 @@ from itertools import cycle
 from pathlib import Path
 from random import Random
 
-import lightning_r1v3  # noqa: F401  (before transformers imports torchvision)
-
-# isort: split
 import torch
-from transformers import InternVLConfig, InternVLForConditionalGeneration, ProcessorMixin
+from random_model import random_internvl
+from transformers import ProcessorMixin
 
 from lightning_r1v3.data.mini.drawing import CANVAS
-from lightning_r1v3.data.mini.processor import IMAGE_TOKENS_PER_PICTURE, build_processor
+from lightning_r1v3.data.mini.processor import build_processor
 from lightning_r1v3.data.mini.world import generate
 from lightning_r1v3.data.order import SampleOrder
 from lightning_r1v3.data.preprocess import Preprocessor
@@ -35,51 +33,18 @@ BATCH_SIZE = 16
 NUM_STEPS = 10
 SHORTEST, SPREAD = 40, 8
 PROMPT = PromptFormat(system_prompt=None, prompt_opens_think=False)
-WIDTH, DEPTH, HEADS, VOCABULARY = 384, 6, 6, 8192
-VISION_WIDTH, VISION_DEPTH, VISION_HEADS, PATCH = 192, 4, 4, 8
+PATCH = 8
 
 
 def write_inputs(folder: Path) -> None:
     """Writes `model/`, `train-000000.tar`, `rows.jsonl` and the rows' pictures."""
     processor = build_processor()
-    _model(processor).save_pretrained(folder / "model")
+    random_internvl(processor, pixels=CANVAS, patch=PATCH, seed=SEED).save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
     with ShardWriter(folder, "train") as writer:
         for sample in _samples(processor):
             writer.write_sample(sample)
     _write_rows(folder, Preprocessor(processor, PROMPT))
-
-
-def _model(processor: ProcessorMixin) -> InternVLForConditionalGeneration:
-    tokenizer = processor.tokenizer
-    text = {
-        "model_type": "qwen2",
-        "hidden_size": WIDTH,
-        "intermediate_size": 4 * WIDTH,
-        "num_hidden_layers": DEPTH,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS,
-        "vocab_size": VOCABULARY,
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    vision = {
-        "hidden_size": VISION_WIDTH,
-        "intermediate_size": 4 * VISION_WIDTH,
-        "num_hidden_layers": VISION_DEPTH,
-        "num_attention_heads": VISION_HEADS,
-        "image_size": [CANVAS, CANVAS],
-        "patch_size": [PATCH, PATCH],
-    }
-    config = InternVLConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids(tokenizer.context_image_token),
-        image_seq_length=IMAGE_TOKENS_PER_PICTURE,
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(SEED)
-    return InternVLForConditionalGeneration(config)
 
 
 def _samples(processor: ProcessorMixin) -> Iterator[Sample]:

@@ -8,26 +8,17 @@ reading, decoding and tokenising included. What removing the padding can give is
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from report import report
 from sft_inputs import BATCH_SIZE, NUM_STEPS, SEED, SHORTEST, SPREAD, write_inputs
+from sides import OWN_PYTHON, TRL_PYTHON, run_side
 
-from lightning_r1v3.torchvision_repair import child_environment
-
-HERE = Path(__file__).parent
-REPOSITORY = HERE.parents[1]
-SIDES = {
-    "own": (sys.executable, HERE / "own_sft.py"),
-    "trl": (REPOSITORY / ".venv-trl/bin/python", HERE / "peers/trl_sft.py"),
-}
+SIDES = {"own": (OWN_PYTHON, "own_sft.py"), "trl": (TRL_PYTHON, "peers/trl_sft.py")}
 LEARNING_RATE = 1e-4
 NUM_ROUNDS = 2
 NUM_WARMUP_STEPS = 2
@@ -36,19 +27,8 @@ MIN_SPEEDUP, MIN_SHARE_OF_POSSIBLE = 1.4, 0.85
 
 def run(side: str, folder: Path, threads: int) -> dict[str, Any]:
     """Runs one side and returns what it prints."""
-    python, script = SIDES[side]
-    options = ["--batch-size", str(BATCH_SIZE), "--learning-rate", str(LEARNING_RATE)]
-    # The peer's environment has torchvision beside a CPU torch too, and not this package.
-    paths = {"PYTHONPATH": os.pathsep.join([child_environment()["PYTHONPATH"], str(REPOSITORY)])}
-    process = subprocess.run(
-        [str(python), str(script), str(folder), *options],
-        env=os.environ | paths | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return figures
+    options = [folder, "--batch-size", BATCH_SIZE, "--learning-rate", LEARNING_RATE]
+    return run_side(*SIDES[side], options, threads=threads)
 
 
 def tokens_per_second(figures: dict[str, Any], clock: str = "ends") -> float:

@@ -12,6 +12,8 @@ import yaml
 from lightning_r1v3.data.mini import generate
 from lightning_r1v3.data.writer import ShardWriter
 
+sys.path.insert(0, str(Path(__file__).parent))  # for what the tests here share
+
 REPOSITORY = Path(__file__).parents[2]
 NUM_SAMPLES = 17
 """With batches of 4 the last batch of an epoch has one sample: the second of two processes gets none."""

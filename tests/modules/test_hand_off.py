@@ -17,6 +17,8 @@ BEST, LAST = 1.0, 2.0
 class Exported(nn.Module):
     """A model that notes which weights it was exported with."""
 
+    is_quantised = False
+
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(LAST))
@@ -31,7 +33,7 @@ def trainer(folder: Path, *, monitor: str | None, best: bool = True) -> Any:
         callback.best_model_path = str(folder / "best.ckpt")
         torch.save({"state_dict": {"backbone.weight": torch.tensor(BEST)}}, callback.best_model_path)
     return SimpleNamespace(
-        log_dir=str(folder), fast_dev_run=False, is_global_zero=True, checkpoint_callbacks=[callback]
+        log_dir=str(folder), fast_dev_run=False, is_global_zero=True, checkpoint_callbacks=[callback], strategy=None
     )
 
 

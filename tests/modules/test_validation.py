@@ -63,28 +63,35 @@ def test_metrics_are_means_by_domain(validation: Callable[..., Validation], exam
 @pytest.mark.usefixtures("graded")
 @pytest.mark.parametrize(("rank", "share"), [(0, 2), (1, 1)])
 def test_ranks_share_the_first_problems(
-    validation: Callable[..., Validation], examples: list[Example], rank: int, share: int
+    stage: Callable[..., Any], examples: list[Example], rank: int, share: int
 ) -> None:
-    counted = validation()
-    trainer = counted.trainer
+    module = stage()
+    trainer, engine = module.trainer, LocalEngine(module.model)
     trainer.global_rank, trainer.world_size = rank, 2
-    counted = Validation(Evaluation(num_problems=3, num_shown=0), counted.backbone, trainer)
+    settings = Evaluation(num_problems=3, num_shown=0)
+    counted = Validation(settings, engine, module.reward, module.tokenizer, trainer)
     trainer.world_size = 1
     counted.add_completions(examples[:2])
     counted.add_completions(examples[2:])
     assert int(counted._sums["val/accuracy"][1].compute()) == share
 
 
-def test_loss_weighs_tokens(validation: Callable[..., Validation]) -> None:
-    counted = validation(num_problems=0)
-    for logprobs in ([-1.0], [], [-3.0, -3.0, -3.0]):
-        counted.add_loss(TokenStats(torch.tensor(logprobs), torch.zeros(len(logprobs))))
-    assert counted.metrics() == {"val/loss": 2.5}
+def answered(example: Example, domain: str, num_tokens: int) -> Example:
+    return replace(problem(example, domain, "1"), completion_ids=torch.zeros(num_tokens, dtype=torch.int64))
 
 
-def test_a_diverged_loss_is_seen(validation: Callable[..., Validation]) -> None:
+def test_loss_weighs_tokens_by_domain(validation: Callable[..., Validation], examples: list[Example]) -> None:
     counted = validation(num_problems=0)
-    counted.add_loss(TokenStats(torch.tensor([float("nan")]), torch.zeros(1)))
+    row = [answered(examples[0], "physics", 1), answered(examples[1], "biology", 2)]
+    counted.add_loss(row, TokenStats(torch.tensor([-1.0, -3.0, -3.0]), torch.zeros(3)))
+    counted.add_loss([], TokenStats(torch.zeros(0), torch.zeros(0)))
+    counted.add_loss([answered(examples[2], "physics", 1)], TokenStats(torch.tensor([-3.0]), torch.zeros(1)))
+    assert counted.metrics() == {"val/loss": 2.5, "val/loss/biology": 3.0, "val/loss/physics": 2.0}
+
+
+def test_a_diverged_loss_is_seen(validation: Callable[..., Validation], examples: list[Example]) -> None:
+    counted = validation(num_problems=0)
+    counted.add_loss([answered(examples[0], "law", 1)], TokenStats(torch.tensor([float("nan")]), torch.zeros(1)))
     assert torch.isnan(torch.tensor(counted.metrics()["val/loss"]))
 
 

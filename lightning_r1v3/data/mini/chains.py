@@ -1,7 +1,8 @@
 """Writes a puzzle's solution as a `<think>` chain: transcribe, work it out, check it another way, answer.
 
 The check really recomputes. In a quarter of the chains the first attempt contains a planted slip, which the check then
-catches. Beside them there is mimicry: the moves of a chain without the reasoning (paper 5.1).
+catches. An option is named by its letter or by its text. Beside the chains there is mimicry: their moves without the
+reasoning (paper 5.1).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from lightning_r1v3.data.mini.puzzles import Puzzle
 
 SLIP_RATE = 0.25
 """Share of chains whose first attempt is wrong."""
+
+LETTER_RATE = 0.5
+"""Share of multiple-choice answers given by the option's letter; the others give its text."""
 
 _OPENINGS = ("I see {}.", "The picture shows {}.", "Reading it: {}.")
 _FIRST_RESULTS = ("So it is {}.", "That gives {}.", "So {}.")
@@ -82,6 +86,11 @@ def mimicry(puzzle: Puzzle, letter: str | None, rng: Random) -> str:
 
 
 def _closed(lines: list[str], truth: str, letter: str | None, rng: Random) -> str:
-    """The reasoning with its option, the closing tag and the answer."""
-    option = [rng.choice(_OPTIONS).format(truth, letter)] if letter else []
-    return "\n".join(lines + option) + f"</think>\nThe answer is {boxed(letter or truth)}."
+    """The reasoning with its option, the closing tag and the answer: a letter, or the option's text."""
+    if letter and rng.random() < LETTER_RATE:
+        return "\n".join([*lines, rng.choice(_OPTIONS).format(truth, letter)]) + _ending(letter)
+    return "\n".join(lines) + _ending(truth)
+
+
+def _ending(answer: str) -> str:
+    return f"</think>\nThe answer is {boxed(answer)}."

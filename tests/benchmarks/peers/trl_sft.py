@@ -7,25 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import torch
 import transformers
 import trl
+from clock import Clock
 from datasets import Image, List, load_dataset
-from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback, TrainerCallback
-
-
-class Clock(TrainerCallback):
-    """Notes when each step ends: what lies between two ends is a whole step, its data included."""
-
-    def __init__(self) -> None:
-        self.ends, self.cpu_ends = [], []
-
-    def on_step_end(self, *_args, **_kwargs) -> None:
-        self.ends.append(time.perf_counter())
-        self.cpu_ends.append(time.process_time())
+from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
 
 
 class CountingCollator:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from lightning_r1v3.data.mini.chains import SLIP_RATE, boxed, chain, mimicry
+from lightning_r1v3.data.mini.chains import LETTER_RATE, SLIP_RATE, boxed, chain, mimicry
 from lightning_r1v3.data.mini.posing import FAMILIES, pose
 from lightning_r1v3.data.mini.puzzles import Puzzle, Way, plus
 from lightning_r1v3.data.mini.scenes import Bars
@@ -30,10 +30,14 @@ def test_a_chain_transcribes_checks_closes_and_answers() -> None:
         assert "<think>" not in thought
 
 
-def test_a_choice_ends_in_its_letter() -> None:
-    text = chain(PUZZLE, "D", Random(0))
-    assert re.search(r"option D\.</think>", text)
-    assert text.endswith(r"\boxed{D}.")
+def test_a_choice_ends_in_its_letter_or_its_text() -> None:
+    texts = [chain(PUZZLE, "D", Random(seed)) for seed in range(200)]
+    by_letter = [text for text in texts if text.endswith(r"\boxed{D}.")]
+    assert all(re.search(r"option D\.</think>", text) for text in by_letter)
+    assert all(
+        text.endswith(chain(PUZZLE, None, Random(0)).split("</think>")[1]) for text in texts if text not in by_letter
+    )
+    assert abs(len(by_letter) / 200 - LETTER_RATE) < 0.1
 
 
 def test_about_a_quarter_of_the_chains_catch_a_slip() -> None:
