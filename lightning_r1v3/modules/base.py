@@ -235,7 +235,7 @@ class VLMModule(LightningModule, ABC):
         """Checks what can only be known of the whole run.
 
         Raises:
-            ValueError: There will be no weights to hand off, the precision needs a loss scale, or the model is too large.
+            ValueError: There are no weights to hand off, the precision needs a loss scale, or the model is too large.
         """
         check_export(self.export, self.trainer)
         if isinstance(self.engine, LocalEngine) and self.evaluation.num_problems and self.trainer.enable_validation:
