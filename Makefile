@@ -27,8 +27,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -c "import lightning_r1v3, torchvision"
 	@touch $@
 
-fit: $(READY)  ## cold-start SFT of the shipped base on the mini world, about 3 minutes on a CPU
-	@$(BIN)/lightning-r1v3 fit -c configs/sft.yaml
+fit: $(READY)  ## the recipe on the mini world: SFT, GRPO, connector-only tuning, and a table; 10 minutes on a CPU
+	@for stage in sft grpo connector_tune; do $(BIN)/lightning-r1v3 fit -c configs/$$stage.yaml || exit 1; done
+	@$(BIN)/python -m lightning_r1v3.modules.stage_table
 
 test: $(READY)  ## all tests but the long ones
 	@$(BIN)/python -m pytest -m "not soak" --junitxml=runs/test/junit.xml
