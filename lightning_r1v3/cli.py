@@ -125,7 +125,7 @@ class R1V3CLI(LightningCLI):
             if not self._get(self.config, "ckpt_path"):
                 self._refuse_own_folder()
                 keep_earlier_run(self.folder)
-            kwargs["logger"] = run_loggers(self.folder.name)
+            kwargs["logger"] = run_loggers(self.folder)
         kwargs["callbacks"] = self._callbacks(settings)
         return super().instantiate_trainer(**kwargs)
 

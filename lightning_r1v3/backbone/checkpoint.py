@@ -6,7 +6,7 @@ import copy
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def export(
     *,
     dtype: torch.dtype | None = None,
     is_writer: bool = True,
+    fetch: Callable[[str], Tensor] | None = None,
 ) -> None:
     """Writes a folder that transformers and vLLM load as it is; written aside, then renamed.
 
@@ -99,8 +100,9 @@ def export(
         path: The folder to make, its parents too; an older export there is replaced.
         dtype: Of the tensors; the parameters' own by default.
         is_writer: Whether this process writes; the others take part in the gathering alone.
+        fetch: Gives the whole tensor of a parameter by its name, where the model is on the meta device.
     """
-    weights = whole_weights(model, dtype)
+    weights = whole_weights(model, dtype, fetch=fetch)
     if not is_writer:
         for _ in weights:
             pass

@@ -44,11 +44,11 @@ class ContinuedCSVLogger(CSVLogger):
         return self._experiment
 
 
-def run_loggers(name: str) -> list[Logger]:
+def run_loggers(folder: Path) -> list[Logger]:
     """Returns the loggers of a run: CSV and TensorBoard, in its folder."""
     return [
-        ContinuedCSVLogger(str(RUNS), name, version="", flush_logs_every_n_steps=FLUSH_STEPS),
-        TensorBoardLogger(str(RUNS), name, version=""),
+        ContinuedCSVLogger(str(folder.parent), folder.name, version="", flush_logs_every_n_steps=FLUSH_STEPS),
+        TensorBoardLogger(str(folder.parent), folder.name, version=""),
     ]
 
 

@@ -65,4 +65,5 @@ def test_metrics_of_a_resumed_run_follow_the_earlier_ones(tmp_path: Path) -> Non
 
 
 def test_both_loggers_write_to_the_run_folder() -> None:
-    assert {Path(logger.log_dir) for logger in run_folder.run_loggers("sft")} == {run_folder.RUNS / "sft"}
+    for folder in (run_folder.RUNS / "sft", run_folder.RUNS / "seed1/sft"):
+        assert {Path(logger.log_dir) for logger in run_folder.run_loggers(folder)} == {folder}

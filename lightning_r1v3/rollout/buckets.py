@@ -1,0 +1,94 @@
+"""Tensors packed into few large buffers: each broadcast has a fixed price, which hundreds of small ones would pay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+BUCKET_BYTES = 32 * 2**20
+"""A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
+
+_ALIGNMENT = 16
+"""Tensors start at multiples of this, so that a buffer can be read as any dtype."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor to come."""
+
+    name: str
+    """Its parameter's name."""
+    dtype: torch.dtype
+    """Of its elements."""
+    shape: tuple[int, ...]
+    """Whole, not a shard's."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Tensors that travel together."""
+
+    specs: tuple[TensorSpec, ...]
+    """In the order in which they come."""
+    offsets: tuple[int, ...]
+    """First byte of each in the buffer."""
+    num_bytes: int
+    """Size of the buffer."""
+
+    def views(self, buffer: Tensor) -> list[tuple[str, Tensor]]:
+        """Returns names and tensors, which share the buffer's memory (uint8 `[num_bytes]`)."""
+        return [
+            (spec.name, buffer[offset : offset + spec.num_bytes].view(spec.dtype).view(spec.shape))
+            for spec, offset in zip(self.specs, self.offsets, strict=True)
+        ]
+
+
+def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTES) -> list[Bucket]:
+    """Returns the buckets of some tensors, in order; a pure function of them, so sender and receiver agree."""
+    buckets: list[Bucket] = []
+    held: list[TensorSpec] = []
+    offsets: list[int] = []
+    size = 0
+    for spec in specs:
+        held.append(spec)
+        offsets.append(size)
+        size += -(-spec.num_bytes // _ALIGNMENT) * _ALIGNMENT
+        if size >= bucket_bytes:
+            buckets.append(Bucket(tuple(held), tuple(offsets), size))
+            held, offsets, size = [], [], 0
+    if held:
+        buckets.append(Bucket(tuple(held), tuple(offsets), size))
+    return buckets
+
+
+def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
+    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the buffer is new for every bucket.
+
+    Raises:
+        ValueError: A tensor is not the one that was planned.
+    """
+    coming = iter(tensors)
+    for bucket in buckets:
+        whole = len(bucket.specs) == 1
+        buffer = torch.empty(0 if whole else bucket.num_bytes, dtype=torch.uint8)
+        for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
+            name, tensor = next(coming)
+            if (name, tensor.dtype, tuple(tensor.shape)) != (spec.name, spec.dtype, spec.shape):
+                raise ValueError(f"expected {spec}, got {name!r}, {tensor.dtype}, {tuple(tensor.shape)}")
+            flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            if whole and spec.num_bytes == bucket.num_bytes:
+                buffer = flat  # sent from where it lies
+            elif whole:
+                buffer = torch.nn.functional.pad(flat, (0, bucket.num_bytes - spec.num_bytes))
+            else:
+                buffer[offset : offset + spec.num_bytes] = flat
+        yield buffer

@@ -1,0 +1,218 @@
+"""Weight transfer over gloo, for servers and trainers on CPUs: a backend of vLLM's weight-transfer API.
+
+vLLM loads `register` in each of its processes, through the entry point `vllm.general_plugins`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from vllm.distributed.weight_transfer import (
+    TrainerWeightTransferEngine,
+    VLLMWeightSyncClient,
+    WeightSource,
+    WeightTransferEngine,
+)
+from vllm.distributed.weight_transfer.base import (
+    TrainerInitInfo,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, filled, plan_buckets
+from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
+
+
+@dataclass
+class GlooTrainerInitInfo(TrainerInitInfo):
+    """What the trainer needs to open the group."""
+
+    backend: ClassVar[str] = "gloo"
+
+    host: str
+    """Address of the trainer, as the servers reach it; the group listens there and nowhere else."""
+    world_size: int
+    """Trainer and workers together."""
+    timeout_s: float
+    """For one exchange."""
+
+
+@dataclass
+class GlooInitInfo(WeightTransferInitInfo):
+    """What a worker needs to join the group."""
+
+    master_address: str
+    """Where the trainer's store listens."""
+    master_port: int
+    """Its port."""
+    rank_offset: int
+    """Rank of the server's first worker."""
+    world_size: int
+    """Trainer and workers together."""
+    timeout_s: float
+    """For one exchange."""
+
+
+@dataclass
+class GlooUpdateInfo(WeightTransferUpdateInfo):
+    """The tensors of one update, in order."""
+
+    names: list[str]
+    """In the checkpoint's format."""
+    dtype_names: list[str]
+    """Of each."""
+    shapes: list[list[int]]
+    """Of each, whole."""
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """How the tensors travel."""
+        columns = zip(self.names, self.dtype_names, self.shapes, strict=True)
+        return plan_buckets(TensorSpec(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in columns)
+
+
+class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+    """The worker's side: receives buckets and loads what is in them as from a checkpoint."""
+
+    init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
+    _group: GlooGroup | None = None
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        """Joins the trainer's group; an earlier one is left."""
+        self.shutdown()
+        parallel = self.parallel_config
+        rank = init_info.rank_offset + parallel.data_parallel_index * parallel.world_size + parallel.rank
+        self._group = GlooGroup.join(
+            init_info.master_address,
+            init_info.master_port,
+            rank=rank,
+            world_size=init_info.world_size,
+            timeout_s=init_info.timeout_s,
+        )
+
+    def start_weight_update(self) -> None:
+        """Makes the layers ready to be loaded anew."""
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload  # noqa: PLC0415
+
+        initialize_layerwise_reload(self.model)
+
+    def finish_weight_update(self) -> None:
+        """Finishes layers of which not all was sent; those of which nothing was sent keep their weights."""
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload  # noqa: PLC0415
+
+        finalize_layerwise_reload(self.model, self.model_config)
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Receives one update; the base class would wait for an accelerator besides."""
+        self.receive_weights(self.parse_update_info(update_info))
+
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        """Loads bucket after bucket, while the next one is on its way."""
+        assert self._group is not None, "init_transfer_engine comes first"
+        arrived: list[tuple[str, Tensor]] = []
+        for bucket in update_info.buckets:
+            buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8)
+            work = self._group.broadcast(buffer)
+            self._load(arrived)
+            work.wait()
+            arrived = bucket.views(buffer)
+        self._load(arrived)
+
+    def _load(self, weights: list[tuple[str, Tensor]]) -> None:
+        if weights:
+            self.model.load_weights([(name, tensor.to(self.device)) for name, tensor in weights])
+
+    def shutdown(self) -> None:
+        """Leaves the group."""
+        self._group = None
+
+
+class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
+    """The trainer's side. Every rank runs it; only the sender, rank 0, is in the group and talks to the servers."""
+
+    init_info_cls = GlooTrainerInitInfo
+    _group: GlooGroup | None = None
+
+    @classmethod
+    def trainer_init(
+        cls, init_info: GlooTrainerInitInfo, *, client: VLLMWeightSyncClient, source: WeightSource | None = None
+    ) -> Self:
+        """Opens the group together with the servers."""
+        assert source is not None, "the weights to send"
+        engine = cls(client=client, source=source, is_sender=init_info.is_sender)
+        if engine.is_sender:
+            engine._open(init_info)
+        return engine
+
+    def _open(self, init_info: GlooTrainerInitInfo) -> None:
+        host, world_size, timeout_s = init_info.host, init_info.world_size, init_info.timeout_s
+        store, port = open_store(host, timeout_s=timeout_s)
+        worker = GlooInitInfo(host, port, rank_offset=SENDER + 1, world_size=world_size, timeout_s=timeout_s)
+        with _beside(self.client.init_weight_transfer_engine, vars(worker)):
+            self._group = GlooGroup(store, host, rank=SENDER, world_size=world_size, timeout_s=timeout_s)
+
+    def send_weights(self) -> None:
+        """Sends everything that the source yields; on other ranks than the sender takes part in gathering it."""
+        assert self.source is not None
+        if not self.is_sender:
+            for _ in self.source:
+                pass
+            return
+        assert self._group is not None, "trainer_init opens it"
+        specs = [TensorSpec(meta.name, meta.dtype, meta.shape) for meta in self.source.metadata()]
+        update = {
+            "names": [spec.name for spec in specs],
+            "dtype_names": [str(spec.dtype).removeprefix("torch.") for spec in specs],
+            "shapes": [list(spec.shape) for spec in specs],
+        }
+        self.client.start_weight_update()
+        with _beside(self.client.update_weights, update):
+            for buffer in filled(plan_buckets(specs), self.source):
+                self._group.broadcast(buffer).wait()
+        self.client.finish_weight_update()
+
+    def shutdown(self) -> None:
+        """Closes the group."""
+        self._group = None
+
+
+def register() -> None:
+    """Makes vLLM know the backend, and its processes end with the server that started them."""
+    from lightning_r1v3.rollout.server import SERVER_VARIABLE  # noqa: PLC0415
+    from lightning_r1v3.rollout.server_process import end_with_parent  # noqa: PLC0415
+
+    register_backend()
+    if os.environ.get(SERVER_VARIABLE):
+        end_with_parent()
+
+
+def register_backend() -> None:
+    """Adds `gloo` to vLLM's backends, once."""
+    from vllm.distributed.weight_transfer import (  # noqa: PLC0415
+        WeightTransferEngineFactory,
+        WeightTransferTrainerFactory,
+    )
+
+    if "gloo" not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine("gloo", GlooTransferEngine)
+        WeightTransferTrainerFactory.register_engine("gloo", GlooTrainerEngine)
+
+
+@contextmanager
+def _beside(call: Any, argument: Any) -> Iterator[None]:
+    """Runs a call that waits for the other side, which the body is; its error is the cause of the body's."""
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(call, argument)
+        try:
+            yield
+        except RuntimeError as error:
+            raise (pending.exception() or error) from error
+        pending.result()

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from processes import launch, said
+from safetensors.torch import load_file
+
+from lightning_r1v3.modules.run_folder import find_checkpoint
+
+pytestmark = pytest.mark.integration
+
+LAST_STEP = 20
+CHECKPOINTS = {
+    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "init_args": {"every_n_train_steps": 6, "save_top_k": -1, "filename": "{step}"},
+}
+
+CHECKPOINTS = {
+    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+    "init_args": {"every_n_train_steps": 6, "save_top_k": -1, "filename": "{step}"},
+}
+
+# An engine that notes what it draws, one that gives it back, and a reward that completions differ in.
+REPLAY = """
+import hashlib, json
+from pathlib import Path
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from lightning_r1v3.rewards.reward import RewardBatch
+from lightning_r1v3.rollout.local import LocalEngine
+from lightning_r1v3.types import RolloutBatch, SyncReport
+
+class Recorder(LocalEngine):
+    def generate(self, prompts, sampling, *, step):
+        rollouts = super().generate(prompts, sampling, step=step)
+        with open("rollouts.jsonl", "a") as file:
+            for index, prompt in enumerate(prompts):
+                rows = range(index * sampling.group_size, (index + 1) * sampling.group_size)
+                kept = [rollouts.mask[row] for row in rows]
+                line = {
+                    "step": step,
+                    "id": prompt.sample.id,
+                    "token_ids": [rollouts.token_ids[row][mask].tolist() for row, mask in zip(rows, kept)],
+                    "logprobs": [rollouts.logprobs[row][mask].tolist() for row, mask in zip(rows, kept)],
+                    "finish_reason": [rollouts.finish_reason[row] for row in rows],
+                }
+                file.write(json.dumps(line) + "\\n")
+        return rollouts
+
+class Replay:
+    def __init__(self):
+        lines = [json.loads(line) for line in Path("rollouts.jsonl").read_text().splitlines()]
+        self.drawn = {(line["step"], line["id"]): line for line in lines}
+
+    def sync(self, backbone, *, policy_version=0):
+        return SyncReport()
+
+    def generate(self, prompts, sampling, *, step):
+        lines = [self.drawn[step, prompt.sample.id] for prompt in prompts]
+        token_ids = [torch.tensor(ids) for line in lines for ids in line["token_ids"]]
+        logprobs = [torch.tensor(values) for line in lines for values in line["logprobs"]]
+        return RolloutBatch(
+            pad_sequence(token_ids, batch_first=True),
+            pad_sequence(logprobs, batch_first=True),
+            pad_sequence([torch.ones(len(ids), dtype=torch.bool) for ids in token_ids], batch_first=True),
+            tuple(reason for line in lines for reason in line["finish_reason"]),
+            step,
+        )
+
+    def close(self):
+        pass
+
+class Arbitrary:
+    def score(self, completions, samples, *, think_opened):
+        bytes_ = [hashlib.sha256(text.encode()).digest()[0] for text in completions]
+        reward = torch.tensor([byte / 255 for byte in bytes_])
+        return RewardBatch(reward, reward.round(), reward, ("ok",) * len(completions))
+
+    def close(self):
+        pass
+"""
+
+Fit = Callable[..., list[int]]
+
+
+def configs(run: dict[str, Any]) -> dict[str, Any]:
+    steps = run["trainer"] | {"max_epochs": -1, "max_steps": LAST_STEP, "callbacks": []}
+    backbone = run["model"]["init_args"]["backbone"] | {"random_weights": False}
+    settings = run["model"]["init_args"] | {"backbone": backbone}
+    rollouts = {"sampling": {"group_size": 4, "max_new_tokens": 12}, "reward": {"class_path": "stand_ins.Arbitrary"}}
+    rollouts |= {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}}
+    return {
+        "sft": run | {"trainer": steps, "model": run["model"] | {"init_args": settings}},
+        "grpo": run | {"trainer": steps, "model": model("GRPO", settings | rollouts)},
+        "connector": run | {"trainer": steps, "model": model("ConnectorTune", settings)},
+        "fsdp": {"trainer": {"strategy": {"class_path": "lightning_r1v3.strategy.VLMFSDPStrategy"}}},
+        "checkpoints": {"trainer": {"callbacks": [CHECKPOINTS]}},
+    }
+
+
+def model(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"class_path": f"lightning_r1v3.modules.{stage}", "init_args": settings}
+
+
+@pytest.fixture(scope="module")
+def fit(workplace: Path) -> Fit:
+    for name, config in configs(yaml.safe_load((workplace / "run.yaml").read_text())).items():
+        (workplace / f"{name}.yaml").write_text(yaml.safe_dump(config))
+
+    def run(stage: str, name: str, *options: str, processes: int, nodes: int = 1, sharded: bool = True) -> list[int]:
+        files = [f"{stage}.yaml", *(["fsdp.yaml"] if sharded else [])]
+        line = ["fit", *(part for file in files for part in ("-c", file)), f"--name={name}", *options]
+        return launch(workplace, line, processes=processes, nodes=nodes)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def unbroken(fit: Fit, workplace: Path) -> Path:
+    """Folder of a run of two processes with checkpoints."""
+    assert fit("sft", "sft2", "-c", "checkpoints.yaml", processes=2) == [0, 0], said(workplace)
+    return workplace / "runs/sft2"
+
+
+def metric(run: Path, name: str) -> list[float]:
+    rows = csv.DictReader((run / "metrics.csv").read_text().splitlines())
+    return [float(row[name]) for row in rows if row[name]]
+
+
+def signaller(name: str, step: int) -> str:
+    init_args = {"signal": name, "step": step}
+    return f"--trainer.callbacks+={json.dumps({'class_path': 'stand_ins.Signaller', 'init_args': init_args})}"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+
+
+def test_two_processes_fine_tune_as_one_does(fit: Fit, unbroken: Path, workplace: Path) -> None:
+    assert fit("sft", "sft1", processes=1, sharded=False) == [0], said(workplace)
+    for name in ("train/loss", "train/grad_norm", "train/entropy"):
+        one, two = metric(workplace / "runs/sft1", name), metric(unbroken, name)
+        assert len(one) == LAST_STEP
+        assert two == pytest.approx(one, rel=1e-4), name
+
+
+def test_two_processes_tune_the_connector_as_one_does(fit: Fit, workplace: Path) -> None:
+    assert fit("connector", "connector1", processes=1, sharded=False) == [0], said(workplace)
+    assert fit("connector", "connector2", processes=2) == [0, 0], said(workplace)
+    for name in ("train/loss", "train/grad_norm"):
+        one, two = (metric(workplace / f"runs/connector{processes}", name) for processes in (1, 2))
+        assert len(one) == LAST_STEP
+        assert two == pytest.approx(one, rel=1e-4), name
+
+
+def test_two_nodes_reinforce_as_one_process_does(fit: Fit, workplace: Path) -> None:
+    options = ("--model.engine=stand_ins.Recorder",)
+    assert fit("grpo", "grpo1", *options, processes=1, sharded=False) == [0], said(workplace)
+    options = ("--model.engine=stand_ins.Replay", "--trainer.strategy.hybrid=true")
+    assert fit("grpo", "grpo2", *options, processes=2, nodes=2) == [0, 0], said(workplace)
+    for name in ("train/grad_norm", "train/entropy", "rollout/logprob_gap"):
+        one, two = (metric(workplace / f"runs/grpo{processes}", name) for processes in (1, 2))
+        assert len(one) == LAST_STEP
+        assert two == pytest.approx(one, rel=1e-4, abs=1e-6), name
+
+
+def test_a_killed_run_goes_on_bit_by_bit(fit: Fit, unbroken: Path, workplace: Path) -> None:
+    killed = fit("sft", "killed", "-c", "checkpoints.yaml", signaller("SIGKILL", 14), processes=2)
+    assert -signal.SIGKILL in killed, said(workplace)
+    resumed = fit("sft", "killed", "-c", "checkpoints.yaml", "--ckpt_path=last", processes=2)
+    assert resumed == [0, 0], said(workplace)
+    ends = [content(folder / "checkpoints/step=18.ckpt") for folder in (unbroken, workplace / "runs/killed")]
+    assert len(ends[0]) == 2
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_checkpoint_of_two_processes_goes_on_with_others(
+    fit: Fit, unbroken: Path, workplace: Path, processes: int
+) -> None:
+    name = f"on{processes}"
+    saved = f"--ckpt_path={unbroken}/checkpoints/step=18.ckpt"
+    assert fit("sft", name, saved, processes=processes) == [0] * processes, said(workplace)
+    losses = metric(workplace / "runs" / name, "train/loss")
+    assert losses == pytest.approx(metric(unbroken, "train/loss")[-2:], rel=1e-4)
+    states = [load_file(folder / "hf/model.safetensors") for folder in (unbroken, workplace / "runs" / name)]
+    torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_preempted_run_saves_and_says_so_in_its_exit_code(fit: Fit, workplace: Path) -> None:
+    stopped = fit("sft", "stopped", signaller("SIGTERM", 3), processes=2)
+    assert stopped == [143, 143], said(workplace)
+    written = list((workplace / "runs/stopped/checkpoints").iterdir())
+    assert [path.name for path in written] == ["preempted-step=4.ckpt"]
+    assert "asked to stop" in said(workplace)
+    assert find_checkpoint("last", workplace / "runs/stopped") == str(written[0])
+
+
+def test_a_sharded_checkpoint_is_refused_by_another_strategy(fit: Fit, unbroken: Path, workplace: Path) -> None:
+    saved = f"--ckpt_path={unbroken}/checkpoints/step=18.ckpt"
+    assert fit("sft", "refused", saved, processes=1, sharded=False) == [1]
+    assert "is a sharded checkpoint: add -c configs/overlays/fsdp.yaml" in said(workplace)

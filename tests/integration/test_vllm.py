@@ -1,0 +1,361 @@
+"""A real vLLM serves the tiny model; its servers are shared by the tests of this file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from lightning_r1v3.backbone import Backbone, BackboneConfig
+from lightning_r1v3.backbone.packing import pack_groups
+from lightning_r1v3.data.mini import generate
+from lightning_r1v3.data.preprocess import Preprocessor
+from lightning_r1v3.data.prompt import PromptFormat
+from lightning_r1v3.rewards.judge_prompt import JudgeQuestion
+from lightning_r1v3.rewards.llm_verifier import LLMVerifier
+from lightning_r1v3.rollout.draws import ban_bias
+from lightning_r1v3.rollout.errors import RolloutError
+from lightning_r1v3.rollout.server_settings import Patience, ServerSettings
+from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
+from lightning_r1v3.rollout.vllm_engine import VLLMEngine
+from lightning_r1v3.types import Example, RolloutBatch, Sampling
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: there is no wheel for this machine"),
+    # vLLM's imports.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
+SAMPLING = Sampling(group_size=3, max_new_tokens=40)
+PATIENCE = Patience(request_s=240, probe_s=60)
+OPTIONS = {"max_model_len": 1024, "served_model_name": "tiny"}
+TIED = {"tie_word_embeddings": True, "text_config.tie_word_embeddings": True}
+TOLERANCE = 1e-4
+
+
+def backbone(**settings: Any) -> Backbone:
+    return Backbone.from_config(BackboneConfig(str(BASE), dtype="float32", **settings))
+
+
+@dataclass
+class Policy:
+    """A policy, some prompts for it, and the engine that draws for it."""
+
+    backbone: Backbone
+    engine: VLLMEngine
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.preprocessor = Preprocessor(self.backbone.processor, PromptFormat(system_prompt=None))
+        made = [self.preprocessor(sample) for sample in generate("train", 4, seed=0)]
+        self.prompts: list[Example] = [replace(prompt, think_opened=True) for prompt in made if prompt is not None]
+
+    def sync(self) -> int:
+        return self.engine.sync(self.backbone, policy_version=self.version).num_bytes
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self.engine.server_urls
+
+    def draw(self, sampling: Sampling = SAMPLING, *, step: int = 0) -> RolloutBatch:
+        return self.engine.generate(self.prompts, sampling, step=step)
+
+    def change(self, group: str | None = None) -> None:
+        """Moves every weight of a module group, or of all three, and the version."""
+        groups = self.backbone.named_groups()
+        generator = torch.Generator().manual_seed(self.version)
+        with torch.no_grad():
+            for _, parameter in [named for name in groups if group in {None, name} for named in groups[name]]:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.1 * parameter.std(correction=0) * noise)
+        self.version += 1
+
+    def gap(self, rollouts: RolloutBatch, sampling: Sampling = SAMPLING) -> float:
+        """Largest difference between the engine's log-probabilities and the learner's."""
+        size = sampling.group_size
+        drawn = [ids[mask] for ids, mask in zip(rollouts.token_ids, rollouts.mask, strict=True)]
+        groups = [drawn[i * size : (i + 1) * size] for i in range(len(self.prompts))]
+        ((order, row),) = pack_groups(self.prompts, groups, max_tokens=100_000, blank=self.preprocessor.blank)
+        bias = ban_bias(self.backbone.processor, self.backbone.model.lm_head.weight.shape[0], sampling.banned_strings)
+        with torch.no_grad():
+            learner = self.backbone(row, temperature=sampling.temperature, logit_bias=bias).logprobs
+        theirs = [rollouts.logprobs[p * size + i][rollouts.mask[p * size + i]] for p in order for i in range(size)]
+        return float((learner - torch.cat(theirs)).abs().max())
+
+
+def policy_of(tied: bool) -> Iterator[Policy]:
+    settings: dict[str, Any] = {"random_weights": True, "overrides": TIED} if tied else {}
+    engine = VLLMEngine(servers=ServerSettings(options=OPTIONS), patience=PATIENCE)
+    policy = Policy(backbone(**settings), engine)
+    try:
+        policy.sync()
+        yield policy
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def untied() -> Iterator[Policy]:
+    yield from policy_of(tied=False)
+
+
+@pytest.fixture(scope="module")
+def tied() -> Iterator[Policy]:
+    yield from policy_of(tied=True)
+
+
+@pytest.fixture
+def token(untied: Policy, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(TOKEN_VARIABLE, untied.engine.token)
+    return untied.engine.token
+
+
+@pytest.mark.parametrize("name", ["untied", "tied"])
+def test_logprobs_are_the_learners_after_every_weight_changed(name: str, request: pytest.FixtureRequest) -> None:
+    policy: Policy = request.getfixturevalue(name)
+    before = policy.draw()  # the servers have the pictures' embeddings in their caches now
+    assert policy.gap(before) <= TOLERANCE
+    policy.change()
+    assert policy.gap(before) > 100 * TOLERANCE
+    policy.sync()
+    after = policy.draw()
+    assert policy.gap(after) <= TOLERANCE
+    assert after.policy_version == policy.version
+
+
+def test_a_step_fixes_the_draws(untied: Policy) -> None:
+    first, again, other = (untied.draw(step=step) for step in (0, 0, 1))
+    assert torch.equal(first.token_ids, again.token_ids)
+    assert first.token_ids.shape != other.token_ids.shape or not torch.equal(first.token_ids, other.token_ids)
+    members = [row.tolist() for row in first.token_ids[: SAMPLING.group_size]]
+    assert members[0] != members[1] != members[2]
+
+
+def test_bans_temperature_and_lengths_are_kept(untied: Policy) -> None:
+    sampling = Sampling(group_size=4, max_new_tokens=24, temperature=1.5, banned_strings=("a", "e"))
+    rollouts = untied.draw(sampling)
+    assert untied.gap(rollouts, sampling) <= TOLERANCE
+    tokenizer = untied.backbone.processor.tokenizer
+    ids = set(rollouts.token_ids[rollouts.mask].tolist())
+    assert not any(letter in tokenizer.decode([i]) for i in ids for letter in "ae")
+    assert ids & set(tokenizer.all_special_ids) <= {tokenizer.eos_token_id}
+    assert not rollouts.token_ids[~rollouts.mask].any()
+    for row, mask, reason in zip(rollouts.token_ids, rollouts.mask, rollouts.finish_reason, strict=True):
+        assert (row[mask][-1] == tokenizer.eos_token_id) == (reason == "stop")
+        assert reason == "stop" or mask.sum() == sampling.max_new_tokens
+
+
+def test_only_what_trains_is_sent_again(untied: Policy, token: str) -> None:
+    engine = VLLMEngine(servers=ServerSettings(urls=untied.urls), patience=PATIENCE)
+    connector = Policy(backbone(trainable=["connector"]), engine, version=10)
+    whole = connector.sync()
+    connector.change("connector")
+    connector_bytes = sum(p.nbytes for _, p in connector.backbone.named_groups()["connector"])
+    assert connector.sync() == connector_bytes < whole / 10
+    assert connector.gap(connector.draw()) <= TOLERANCE
+    untied.sync()  # takes its server back
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_sent(untied: Policy, token: str) -> None:
+    engine = VLLMEngine(servers=ServerSettings(urls=untied.urls), patience=PATIENCE)
+    shallow = backbone(random_weights=True, overrides={"text_config.num_hidden_layers": 3})
+    with pytest.raises(ValueError, match=r"vLLM has language_model\.model\.layers\.3\.\S+ .* no weight"):
+        engine.sync(shallow)
+    wide = backbone(random_weights=True, overrides={"text_config.intermediate_size": 320})
+    with pytest.raises(ValueError, match=r"layers\.0\.mlp\.gate_up_proj\.weight .* takes 143360 elements"):
+        engine.sync(wide)
+    assert untied.gap(untied.draw()) <= TOLERANCE
+
+
+def test_completions_drawn_ahead_are_those_asked_for(untied: Policy) -> None:
+    expected = untied.draw(step=7)
+    untied.engine.prefetch(untied.prompts, SAMPLING, step=7)
+    drawn_at = untied.version
+    untied.change()
+    untied.sync()  # waits for them
+    ahead = untied.draw(step=7)
+    assert torch.equal(ahead.token_ids, expected.token_ids)
+    assert ahead.policy_version == drawn_at
+    assert untied.draw(step=7).policy_version == untied.version
+
+
+def test_every_route_needs_the_token(untied: Policy, token: str) -> None:
+    (url,) = untied.urls
+    headers = {"Authorization": f"Bearer {token}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/openapi.json", headers=headers), timeout=60) as response:
+        routes = [(method, path) for path, methods in json.load(response)["paths"].items() for method in methods]
+    assert {("post", "/update_weights"), ("post", "/pause"), ("get", "/health")} <= set(routes)
+    for method, path in [*routes, ("get", "/openapi.json"), ("get", "/docs")]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url + path, method=method.upper()), timeout=60)
+        refused.value.close()
+        assert refused.value.code == 401, (method, path)
+
+
+def test_the_verifier_can_ask_a_vllm_server(untied: Policy, token: str) -> None:
+    verifier = LLMVerifier(
+        f"{untied.urls[0]}/v1",
+        "tiny",
+        api_key_env=TOKEN_VARIABLE,
+        timeout_s=120,
+        max_retries=0,
+        cache_path=None,
+        audit_path=None,
+    )
+    (opinion,) = verifier.judge([JudgeQuestion(question="1 + 1?", gold="2", final_answer="two")])
+    assert opinion.status in {"ok", "garbage"}  # the tiny model was never taught to judge
+    verifier.close()
+
+
+class Gate(ThreadingHTTPServer):
+    """Stands in front of a real server, and lets requests for completions fail."""
+
+    daemon_threads = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), _GateHandler)
+        self.target = url
+        self.failures_left = 0
+        self.num_requests = 0
+        self.lock = threading.Lock()
+
+    def fails(self) -> bool:
+        with self.lock:
+            self.num_requests += 1
+            self.failures_left -= 1
+            return self.failures_left >= 0
+
+
+class _GateHandler(BaseHTTPRequestHandler):
+    server: Gate
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+        if self.path == "/inference/v1/generate" and self.server.fails():
+            self._answer(500, b"out of order")
+            return
+        headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
+        request = urllib.request.Request(self.server.target + self.path, body, headers, method=self.command)
+        with urllib.request.urlopen(request, timeout=240) as response:
+            self._answer(response.status, response.read())
+
+    do_GET = do_POST = _pass_on  # noqa: N815  (the names that the standard library calls)
+
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+
+@pytest.fixture
+def gate(untied: Policy, token: str) -> Iterator[Gate]:
+    server = Gate(untied.urls[0])
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    untied.sync()  # takes its server back
+
+
+@pytest.fixture
+def gated(untied: Policy, gate: Gate) -> Policy:
+    servers = ServerSettings(urls=(f"http://127.0.0.1:{gate.server_address[1]}",))
+    policy = Policy(
+        untied.backbone, VLLMEngine(servers=servers, patience=replace(PATIENCE, max_failures=2)), version=20
+    )
+    policy.sync()
+    return policy
+
+
+def test_prompts_that_got_an_error_are_sent_again(gated: Policy, gate: Gate, untied: Policy) -> None:
+    expected = gated.draw()
+    gate.num_requests, gate.failures_left = 0, 3
+    rollouts = gated.draw()
+    assert torch.equal(rollouts.token_ids, expected.token_ids)
+    assert gate.num_requests <= len(gated.prompts) + 3
+
+
+def test_an_engine_that_keeps_failing_says_so(gated: Policy, gate: Gate) -> None:
+    gate.failures_left = 1000
+    with pytest.raises(RolloutError, match=r"4 of 4 prompts have no completions after 3 attempts.*HTTP 500"):
+        gated.draw()
+
+
+def test_a_killed_server_is_replaced_and_no_completion_lost(tied: Policy) -> None:
+    expected = tied.draw(step=3)
+    (leader,) = tied.engine.server_pids
+    workers = psutil.Process(leader).children(recursive=True)
+    killer = threading.Timer(0.05, os.killpg, (leader, signal.SIGKILL))
+    killer.start()
+    rollouts = tied.draw(step=3)
+    killer.join()
+    rollouts = tied.draw(step=3)  # whichever of the two met the dead server
+    assert tied.engine.server_pids != [leader]
+    assert torch.equal(rollouts.token_ids, expected.token_ids)
+    assert tied.gap(rollouts) <= TOLERANCE
+    assert psutil.wait_procs(workers, timeout=120)[1] == []
+
+
+@pytest.mark.soak
+def test_a_server_that_hangs_is_replaced(tied: Policy) -> None:
+    engine = VLLMEngine(servers=ServerSettings(options=OPTIONS), patience=Patience(request_s=60, probe_s=30))
+    policy = Policy(tied.backbone, engine)
+    try:
+        policy.sync()
+        expected = policy.draw()
+        (leader,) = engine.server_pids
+        for process in [psutil.Process(leader), *psutil.Process(leader).children(recursive=True)]:
+            process.suspend()
+        assert torch.equal(policy.draw().token_ids, expected.token_ids)
+        assert engine.server_pids != [leader]
+    finally:
+        engine.close()
+
+
+TRAINER = """
+import sys, time
+from lightning_r1v3.rollout.server_process import ServerProcess
+
+server = ServerProcess(sys.argv[1:], token="secret", environment={"VLLM_CPU_KVCACHE_SPACE": "1"})
+server.wait_for_address(time.monotonic() + 300)
+print(server.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_servers_do_not_outlive_a_killed_trainer() -> None:
+    options = ["--model", str(BASE), "--dtype", "float32", "--enforce-eager"]
+    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, *options], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    server = psutil.Process(int(trainer.stdout.readline()))
+    while len(children := server.children(recursive=True)) < 3:  # the engine's own processes
+        time.sleep(0.2)
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    assert psutil.wait_procs([server, *children], timeout=120)[1] == []
