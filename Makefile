@@ -18,12 +18,13 @@ help:  ## print this list
 setup: $(READY)  ## install everything into .venv (the other targets see to it themselves)
 
 # torch comes first and alone: it decides between CPU and CUDA, and torchvision must not decide for it.
-$(READY): setup.cfg pyproject.toml constraints.txt
+$(READY): setup.cfg pyproject.toml constraints.txt .ci/vllm
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version): once, a few minutes"
-	@.ci/install $(VENV) 1/4 torch -c constraints.txt
-	@.ci/install $(VENV) 2/4 torchvision --no-deps -c constraints.txt
-	@.ci/install $(VENV) 3/4 -e ".[dev]" -c constraints.txt
-	@.ci/install $(VENV) 4/4 latex2sympy2_extended==1.10.2 --no-deps
+	@.ci/install $(VENV) 1/5 torch -c constraints.txt
+	@.ci/install $(VENV) 2/5 torchvision --no-deps -c constraints.txt
+	@.ci/install $(VENV) 3/5 -e ".[dev]" -c constraints.txt
+	@.ci/vllm $(VENV) 4/5
+	@.ci/install $(VENV) 5/5 latex2sympy2_extended==1.10.2 --no-deps
 	@$(BIN)/python -c "import lightning_r1v3, torchvision"
 	@touch $@
 

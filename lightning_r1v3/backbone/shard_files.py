@@ -17,7 +17,8 @@ from torch.distributed.tensor import DTensor
 from lightning_r1v3.backbone.shard_slices import is_first_replica, local_slice, overlap, relative
 
 SUFFIX = ".safetensors"
-_OFFSETS, _SHAPES = "offsets", "shapes"
+_LAYOUT = "layout"
+"""Of a file's metadata: for each tensor the shape of the whole one, and where this part begins in it."""
 
 
 def local_parts(tensors: Mapping[str, Tensor], *, copy: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -28,16 +29,15 @@ def local_parts(tensors: Mapping[str, Tensor], *, copy: bool) -> tuple[dict[str,
             one writes.
         copy: Copy also what is on the CPU already, since training goes on while it is written.
     """
-    parts, offsets = {}, {}
+    parts, layout = {}, {}
     for name, tensor in tensors.items():
         place = local_slice(tensor)
         if not is_first_replica(tensor) or any(span.start >= span.stop for span in place):
             continue
         part = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
         parts[name] = part.clone() if copy and part.device.type == "cpu" else part.cpu().contiguous()
-        offsets[name] = [span.start for span in place]
-    shapes = {name: list(tensors[name].shape) for name in parts}
-    return parts, {_OFFSETS: json.dumps(offsets), _SHAPES: json.dumps(shapes)}
+        layout[name] = {"shape": list(tensor.shape), "offset": [span.start for span in place]}
+    return parts, {_LAYOUT: json.dumps(layout)}
 
 
 def write_parts(parts: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
@@ -68,12 +68,11 @@ class ShardReader:
         self._parts: dict[str, list[tuple[Path, tuple[slice, ...]]]] = defaultdict(list)
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                self.shapes |= json.loads(metadata[_SHAPES])
-                for name, offset in json.loads(metadata[_OFFSETS]).items():
-                    shape = file.get_slice(name).get_shape()
-                    place = tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
-                    self._parts[name].append((path, place))
+                for name, layout in json.loads((file.metadata() or {})[_LAYOUT]).items():
+                    sizes = file.get_slice(name).get_shape()
+                    spans = zip(layout["offset"], sizes, strict=True)
+                    self._parts[name].append((path, tuple(slice(start, start + size) for start, size in spans)))
+                    self.shapes[name] = layout["shape"]
 
     @torch.no_grad()
     def fill(self, targets: Mapping[str, Tensor]) -> None:

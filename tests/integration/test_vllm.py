@@ -165,6 +165,15 @@ def test_bans_temperature_and_lengths_are_kept(untied: Policy) -> None:
         assert reason == "stop" or mask.sum() == sampling.max_new_tokens
 
 
+def test_more_prompts_than_are_read_in_one_pass(untied: Policy) -> None:
+    untied.change()  # nothing of them is cached
+    untied.sync()
+    sampling = Sampling(group_size=64, max_new_tokens=2)
+    rollouts = untied.draw(sampling)
+    assert len(rollouts.token_ids) == len(untied.prompts) * sampling.group_size
+    assert untied.gap(rollouts, sampling) <= TOLERANCE
+
+
 def test_only_what_trains_is_sent_again(untied: Policy, token: str) -> None:
     engine = VLLMEngine(servers=ServerSettings(urls=untied.urls), patience=PATIENCE)
     connector = Policy(backbone(trainable=["connector"]), engine, version=10)
