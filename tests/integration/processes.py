@@ -11,8 +11,8 @@ from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PATIENCE_S = 240.0
-"""For a launch whose runs take seconds."""
+PATIENCE_S, GRACE_S = 600.0, 90.0
+"""For a launch, whose runs take seconds; and for the other processes once one has left with an error."""
 PRELOADED = ["lightning_r1v3.cli", "lightning_r1v3.modules", "tensorboard", "torch.distributed.fsdp"]
 
 
@@ -50,7 +50,7 @@ def _await(processes: list[BaseProcess]) -> None:
         if any(process.exitcode for process in processes) or time.monotonic() > deadline:
             # One that was told to stop, or failed, leaves the others waiting in a collective.
             for process in processes:
-                process.join(5)
+                process.join(GRACE_S)
                 process.kill()
         time.sleep(0.05)
 

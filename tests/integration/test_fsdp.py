@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from lightning_r1v3.modules.run_folder import find_checkpoint
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 LAST_STEP = 20
 CHECKPOINTS = {
