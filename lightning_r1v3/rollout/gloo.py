@@ -117,17 +117,14 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         """Loads bucket after bucket, while the next one is on its way."""
         assert self._group is not None, "init_transfer_engine comes first"
-        import time,sys
-        T=time.perf_counter; a=T(); tl=tw=te=0.0
         arrived: list[tuple[str, Tensor]] = []
         for bucket in update_info.buckets:
-            t=T(); buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8); te+=T()-t
+            buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8)
             work = self._group.broadcast(buffer)
-            t=T(); self._load(arrived); tl+=T()-t
-            t=T(); work.wait(); tw+=T()-t
+            self._load(arrived)
+            work.wait()
             arrived = bucket.views(buffer)
-        t=T(); self._load(arrived); tl+=T()-t
-        open("/tmp/vllm/prof.log","a").write(f"recv total {T()-a:.3f} load {tl:.3f} wait {tw:.3f} cpu {time.process_time():.2f} n {len(update_info.buckets)}\n")
+        self._load(arrived)
 
     def _load(self, weights: list[tuple[str, Tensor]]) -> None:
         if weights:
@@ -176,16 +173,11 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             "dtype_names": [str(spec.dtype).removeprefix("torch.") for spec in specs],
             "shapes": [list(spec.shape) for spec in specs],
         }
-        import time
-        T=time.perf_counter; a=T()
         self.client.start_weight_update()
-        b=T()
         with _beside(self.client.update_weights, update):
             for buffer in filled(plan_buckets(specs), self.source):
                 self._group.broadcast(buffer).wait()
-        c=T()
         self.client.finish_weight_update()
-        open("/tmp/vllm/prof.log","a").write(f"start {b-a:.3f} update {c-b:.3f} finish {T()-c:.3f}\n")
 
     def shutdown(self) -> None:
         """Closes the group."""
