@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -107,11 +106,11 @@ class GRPO(VLMModule):
         self._reference: tuple[Backbone, ...] = ()  # in a tuple, so that it is no submodule: it is in no checkpoint
 
     def configure_model(self) -> None:
-        """Builds the backbone, and its frozen copy where the loss measures how far the policy has moved."""
+        """Builds the backbone, and once more, frozen, where the loss measures how far the policy has moved."""
         built = self.backbone is not None
         super().configure_model()
         if self.policy_loss.kl_coef and not built:
-            self._reference = (copy.deepcopy(self.model).requires_grad_(False).eval(),)
+            self._reference = (self.build_backbone().requires_grad_(False).eval(),)
 
     def on_fit_start(self) -> None:
         """Checks the number of prompts.

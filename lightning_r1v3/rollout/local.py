@@ -41,8 +41,8 @@ class LocalEngine:
         return self._backbone
 
     def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
-        """Remembers the backbone, whose weights are read as they stand: nothing is sent."""
-        self._backbone = backbone
+        """Remembers the backbone, whose weights are read as they stand; of a sharded one it makes a whole copy."""
+        self._backbone = backbone.gathered()
         self._policy_version = policy_version
         return SyncReport()
 
