@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-BUCKET_BYTES = 32 * 2**20
+BUCKET_BYTES = 8 * 2**20
 """A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
 
 _ALIGNMENT = 16
@@ -71,24 +71,23 @@ def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTE
 
 
 def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the buffer is new for every bucket.
+    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the next one may overwrite it.
 
     Raises:
         ValueError: A tensor is not the one that was planned.
     """
     coming = iter(tensors)
+    # Fresh memory costs more than the copy into it. A tensor that fills a bucket alone is sent from where it lies.
+    memory = torch.empty(max((bucket.num_bytes for bucket in buckets), default=0), dtype=torch.uint8)
     for bucket in buckets:
-        whole = len(bucket.specs) == 1
-        buffer = torch.empty(0 if whole else bucket.num_bytes, dtype=torch.uint8)
+        buffer = memory[: bucket.num_bytes]
         for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
             name, tensor = next(coming)
             if (name, tensor.dtype, tuple(tensor.shape)) != (spec.name, spec.dtype, spec.shape):
                 raise ValueError(f"expected {spec}, got {name!r}, {tensor.dtype}, {tuple(tensor.shape)}")
             flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            if whole and spec.num_bytes == bucket.num_bytes:
-                buffer = flat  # sent from where it lies
-            elif whole:
-                buffer = torch.nn.functional.pad(flat, (0, bucket.num_bytes - spec.num_bytes))
+            if spec.num_bytes == bucket.num_bytes:
+                buffer = flat
             else:
                 buffer[offset : offset + spec.num_bytes] = flat
         yield buffer

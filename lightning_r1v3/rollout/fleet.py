@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -107,7 +108,9 @@ class Fleet:
         dtype = str(next(backbone.parameters()).dtype).removeprefix("torch.")
         arguments = self._settings.arguments(self._model_folder(backbone), dtype=dtype, transfer=self._transfer)
         log.info("starting a rollout server: %s", " ".join(arguments))
-        return ServerProcess(arguments, token=self.token, environment=self._settings.variables(self._transfer))
+        own_device = visible_device(backbone.device.index or 0) if self._transfer == "ipc" else {}
+        environment = own_device | dict(self._settings.variables(self._transfer))
+        return ServerProcess(arguments, token=self.token, environment=environment)
 
     def _model_folder(self, backbone: Backbone) -> str:
         """Folder with config and processor; the weights arrive by broadcast."""
@@ -132,3 +135,13 @@ class Fleet:
                 time.sleep(_POLL_S)
             else:
                 return
+
+
+def visible_device(index: int) -> dict[str, str]:
+    """Returns the environment in which a process sees only one of the GPUs that this one sees.
+
+    Args:
+        index: Of the GPU, as this process counts them.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[index] if visible else str(index)}

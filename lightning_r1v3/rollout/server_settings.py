@@ -13,7 +13,14 @@ from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
 
 # A prompt that is read in two passes takes a seeded request's generator back by an offset, which CPUs' do not have: it
 # ends vLLM 0.32's engine.
-_ON_CPU = {"enforce_eager": True, "enable_chunked_prefill": False}
+_CPU_OPTIONS = {"enforce_eager": True, "enable_chunked_prefill": False}
+_CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "TORCHDYNAMO_DISABLE": "1",  # compiling the sampler takes longer than all that it saves
+    # Memory that arriving weights need is kept for the next ones: fresh pages cost more than the copies into them.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ class ServerSettings:
             "load_format": "dummy",
             "tensor_parallel_size": self.tensor_parallel_size,
             "limit_mm_per_prompt": {"video": 0},
-            **(_ON_CPU if transfer == "gloo" else {}),
+            **(_CPU_OPTIONS if transfer == "gloo" else {}),
+            **({"enable_sleep_mode": True} if transfer == "ipc" else {}),
             **self.options,
         }
         arguments = ["--host", self.host, "--transfer", transfer]
@@ -72,9 +80,7 @@ class ServerSettings:
 
     def variables(self, transfer: str) -> Mapping[str, str]:
         """Returns the environment of a server that we start."""
-        # On CPUs compiling the sampler takes longer than all that it saves.
-        cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"} if transfer == "gloo" else {}
-        return cpu | self.environment
+        return (_CPU_ENVIRONMENT if transfer == "gloo" else {}) | self.environment
 
 
 @dataclass(frozen=True)

