@@ -71,6 +71,8 @@ class ExampleBatch:
     """Pass over the data that the batch belongs to, from 0."""
     cursor: int = 0
     """Samples of this epoch consumed by all ranks together once this batch is trained."""
+    upcoming: tuple[Example, ...] = ()
+    """The rank's samples of the epoch's next batch; none behind the last."""
 
 
 @dataclass(frozen=True)

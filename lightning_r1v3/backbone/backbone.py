@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -182,13 +182,16 @@ class Backbone(nn.Module):
         """Returns what trains, group by group."""
         return trainable_report(self.model, self.family)
 
-    def whole_weights(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+    def whole_weights(
+        self, dtype: torch.dtype | None = None, *, names: Container[str] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         """Yields the name and the whole tensor of each parameter, adapters merged; all ranks must take all of them.
 
         Args:
             dtype: Of the tensors; the parameters' own by default.
+            names: Which ones, as `weight_list` names them; all by default.
         """
-        return whole_weights(self.model, dtype)
+        return whole_weights(self.model, dtype, names=names)
 
     def weight_list(self) -> list[WholeWeight]:
         """Returns what `whole_weights` yields, in its order."""
@@ -232,6 +235,11 @@ class Backbone(nn.Module):
             dtype = self.sharding.compute_dtype  # what the forward pass computes with
             export(self.model, self.processor, path, dtype=dtype, is_writer=distributed.get_rank() == 0)
             distributed.barrier()
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What the forward pass computes in."""
+        return self.sharding.compute_dtype if self.sharding is not None else next(self.model.parameters()).dtype
 
     @property
     def device(self) -> torch.device:

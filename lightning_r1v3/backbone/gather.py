@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,11 @@ def weight_list(model: PreTrainedModel) -> list[WholeWeight]:
 
 @torch.no_grad()
 def whole_weights(
-    model: PreTrainedModel, dtype: torch.dtype | None = None, *, fetch: Callable[[str], Tensor] | None = None
+    model: PreTrainedModel,
+    dtype: torch.dtype | None = None,
+    *,
+    names: Container[str] | None = None,
+    fetch: Callable[[str], Tensor] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yields the name and the whole tensor of each parameter, adapters merged into it.
 
@@ -58,6 +62,7 @@ def whole_weights(
     Args:
         model: Sharded or not.
         dtype: Of the tensors; the parameters' own by default.
+        names: Which ones, as `weight_list` names them; all by default.
         fetch: Gives the whole tensor of a parameter by its name; by default it is gathered from all processes.
     """
     parameters = dict(model.named_parameters())
@@ -70,7 +75,7 @@ def whole_weights(
         return part.full_tensor() if isinstance(part, DTensor) else part
 
     for name in parameters:
-        if is_factor(name):
+        if is_factor(name) or (names is not None and plain_name(name) not in names):
             continue
         weight = whole(name)
         if is_adapted(name):

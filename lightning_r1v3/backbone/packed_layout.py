@@ -50,27 +50,28 @@ class PackedLayout:
         """Returns `[T, heads, head_dim]`; see `AttentionLayout`."""
         if self.flash:
             return self._attend_varlen(query, key, value, scale)
-        return torch.cat([self._attend_segment(segment, query, key, value, scale) for segment in self.segments])
-
-    def _attend_segment(self, segment: Segment, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        # Split, not sliced: the backward pass of a slice is a whole row of zeros.
+        lengths = [segment.length for segment in self.segments]
+        queries, keys, values = (tensor.transpose(0, 1).split(lengths, dim=1) for tensor in (query, key, value))
         grouped_query = query.shape[1] != key.shape[1]
-        own_query, own_key, own_value = (_span(tensor, segment) for tensor in (query, key, value))
-        mask = None
-        if segment.prefix is not None:
-            prefix = self.segments[segment.prefix]
-            own_key = torch.cat([_span(key, prefix), own_key])
-            own_value = torch.cat([_span(value, prefix), own_value])
-            mask = self._continuation_mask(segment.length, prefix.length, query.device)
-        out = scaled_dot_product_attention(
-            own_query.transpose(0, 1)[None],
-            own_key.transpose(0, 1)[None],
-            own_value.transpose(0, 1)[None],
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scale,
-            enable_gqa=grouped_query,
-        )
-        return out[0].transpose(0, 1)
+        attended = []
+        for segment, own_query, own_key, own_value in zip(self.segments, queries, keys, values, strict=True):
+            mask, seen_keys, seen_values = None, own_key, own_value
+            if segment.prefix is not None:
+                mask = self._continuation_mask(segment.length, self.segments[segment.prefix].length, query.device)
+                seen_keys = torch.cat([keys[segment.prefix], own_key], dim=1)
+                seen_values = torch.cat([values[segment.prefix], own_value], dim=1)
+            out = scaled_dot_product_attention(
+                own_query[None],
+                seen_keys[None],
+                seen_values[None],
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scale,
+                enable_gqa=grouped_query,
+            )
+            attended.append(out[0].transpose(0, 1))
+        return torch.cat(attended)
 
     def _continuation_mask(self, length: int, prefix_length: int, device: torch.device) -> Tensor:
         """Bool `[length, prefix_length + length]`: the whole prefix, and own tokens up to the query.
@@ -115,10 +116,6 @@ class PackedLayout:
                 longest_key=max(keys),
             )
         return self._varlen[device]
-
-
-def _span(tensor: Tensor, segment: Segment) -> Tensor:
-    return tensor[segment.start : segment.start + segment.length]
 
 
 def _bounds(lengths: list[int], device: torch.device) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, pairwise
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -42,7 +44,7 @@ class TrainLoader(DataLoader[ExampleBatch]):
         """Yields the batches from where training stands to the end of the epoch; of the next one if that is the end."""
         epoch, cursor = self._position()
         self._source.resume(*((epoch, cursor) if cursor < self._epoch_size else (epoch + 1, 0)))
-        yield from super().__iter__()
+        yield from _looking_ahead(super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
         """Returns nothing: the datamodule holds the state. Its being here tells Lightning that the loader resumes."""
@@ -50,3 +52,9 @@ class TrainLoader(DataLoader[ExampleBatch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes nothing up; see `state_dict`."""
+
+
+def _looking_ahead(batches: Iterable[ExampleBatch]) -> Iterator[ExampleBatch]:
+    """Yields each batch with the samples of the next."""
+    for batch, following in pairwise(chain(batches, [ExampleBatch(())])):
+        yield replace(batch, upcoming=following.examples)

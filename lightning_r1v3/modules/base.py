@@ -24,6 +24,7 @@ from lightning_r1v3.modules.checkpoint_io import CheckpointGuard
 from lightning_r1v3.modules.completions import complete
 from lightning_r1v3.modules.evaluation import Evaluation
 from lightning_r1v3.modules.hand_off import Export, check_export, hand_off
+from lightning_r1v3.modules.outage import OutageGuard
 from lightning_r1v3.modules.parameter_groups import parameter_groups
 from lightning_r1v3.modules.predictions import PredictionWriter, prediction
 from lightning_r1v3.modules.preemption import PreemptionGuard
@@ -143,8 +144,8 @@ class VLMModule(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
-        """Returns what writes the predictions, and what keeps checkpoints whole and pre-empted runs safe."""
-        return [PredictionWriter(), CheckpointGuard(), PreemptionGuard()]
+        """Returns what writes the predictions, keeps checkpoints whole, and saves pre-empted and cut-off runs."""
+        return [PredictionWriter(), CheckpointGuard(), PreemptionGuard(), OutageGuard()]
 
     def pack(self, examples: Sequence[Example]) -> list[Row]:
         """Packs this rank's examples into rows, the same number on every rank."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -33,7 +33,10 @@ from lightning_r1v3.modules.minibatch import (
 from lightning_r1v3.modules.overlong import Overlong
 from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.modules.rollout_log import FILE_NAME, append_lines, rollout_lines
+from lightning_r1v3.modules.staleness import check_staleness
 from lightning_r1v3.rollout.draws import ban_bias
+from lightning_r1v3.rollout.engine import AheadEngine
+from lightning_r1v3.rollout.errors import RolloutError
 from lightning_r1v3.types import Example, ExampleBatch, Sampling, SyncReport, TokenStats
 
 MIN_GROUP = 2
@@ -58,6 +61,7 @@ class GRPO(VLMModule):
         overlong: Overlong | None = None,
         max_new_tokens_at: dict[int, int] | None = None,
         max_logprob_gap: float | None = None,
+        max_staleness: Literal[0, 1] = 0,
         num_logged_rollouts: NonNegativeInt = 4,
         allow_frozen_connector: bool = False,
         **base: Any,
@@ -74,13 +78,18 @@ class GRPO(VLMModule):
             overlong: What becomes of long completions.
             max_new_tokens_at: From which step on completions may be how long (paper 3.3: 4,096 growing to 8,192);
                 before the first of these steps `sampling.max_new_tokens` holds.
-            max_logprob_gap: Stop, before the step, when learner and engine disagree by more nats a token (mean).
+            max_logprob_gap: Stop, before the step, when learner and engine disagree by more nats a token (mean);
+                with `max_staleness` 1 that holds an episode's updates too.
+            max_staleness: 1 draws the next episode's completions while this one trains, so that they are one episode
+                old; `policy_loss.truncate_ratio` corrects for it. 0 is exactly on-policy. What was drawn ahead is not
+                in checkpoints: a resumed run draws it anew.
             num_logged_rollouts: Completions of each episode written to `RUN/rollouts.jsonl`.
             allow_frozen_connector: Train although the connector is frozen, which makes RL collapse (paper 5.2).
             **base: See `VLMModule`.
 
         Raises:
-            ValueError: A group of one, top-p sampling, a length below 1, or a frozen connector without the override.
+            ValueError: A group of one, top-p sampling, a length or a step out of range, a frozen connector without the
+                override, or old completions without an engine for them or the correction.
         """
         super().__init__(**base)
         if sampling.group_size < MIN_GROUP or sampling.top_p < 1:
@@ -98,9 +107,14 @@ class GRPO(VLMModule):
         self.prompts_per_episode = prompts_per_episode
         self.minibatches, self.epochs_per_episode = minibatches, epochs_per_episode
         self.overlong = overlong or Overlong()
+        if early := [step for step in max_new_tokens_at or {} if step < 0]:
+            raise ValueError(f"max_new_tokens_at: expected steps from 0 on, got {early}")
         self.samplings = {0: sampling} | {
             step: replace(sampling, max_new_tokens=length) for step, length in (max_new_tokens_at or {}).items()
         }
+        self.max_staleness = max_staleness
+        if max_staleness:
+            check_staleness(self.engine, self.policy_loss)
         self.max_logprob_gap = max_logprob_gap
         self.num_logged_rollouts = num_logged_rollouts
         self._reference: tuple[Backbone, ...] = ()  # in a tuple, so that it is no submodule: it is in no checkpoint
@@ -131,7 +145,9 @@ class GRPO(VLMModule):
         step = self.global_step
         with self.phase("sync"):
             synced = self.engine.sync(self.model, policy_version=step)
-        episode, num_drawn = collect_episode(batch.examples, self._num_groups(batch), partial(self._draw, step=step))
+        episode, num_drawn = self._collect(batch, step)
+        if self.max_staleness and batch.upcoming:
+            self._draw_ahead(batch.upcoming)
         minibatches = [self._pack(episode, groups) for groups in split_groups(len(episode.prompts), self.minibatches)]
         loss = self._episode_loss(episode, minibatches)
         num_updates = self.minibatches * self.epochs_per_episode
@@ -151,11 +167,29 @@ class GRPO(VLMModule):
         vocabulary = self.model.model.get_output_embeddings().weight.shape[0]
         return ban_bias(self.model.processor, vocabulary, self.sampling.banned_strings)
 
-    def _num_groups(self, batch: ExampleBatch) -> int:
-        """This rank's share of the episode's groups."""
+    def _num_groups(self, prompts: Sequence[Example]) -> int:
+        """This rank's share of an episode's groups."""
         if self.prompts_per_episode is None:
-            return len(batch.examples)
+            return len(prompts)
         return len(range(self.global_rank, self.prompts_per_episode, self.trainer.world_size))
+
+    def _collect(self, batch: ExampleBatch, step: int) -> tuple[Episode, int]:
+        """Makes the episode, and says for how many prompts it was drawn; fails on all ranks or on none."""
+        failure: RolloutError | None = None
+        try:
+            draw = partial(self._draw, step=step)
+            collected = collect_episode(batch.examples, self._num_groups(batch.examples), draw)
+        except RolloutError as error:
+            failure = error
+        if self.across_ranks(failure is not None, "max"):
+            raise failure or RolloutError("the rollout engine of another process failed; its message says how")
+        return collected
+
+    def _draw_ahead(self, prompts: Sequence[Example]) -> None:
+        """Has the next episode's first completions drawn while this one trains."""
+        assert isinstance(self.engine, AheadEngine), "checked when built"
+        step = self.global_step + self.minibatches * self.epochs_per_episode
+        self.engine.prefetch(prompts[: self._num_groups(prompts)], self.sampling_at(step), step=step)
 
     def _draw(self, prompts: Sequence[Example], step: int) -> Episode:
         sampling = self.sampling_at(step)
@@ -247,6 +281,7 @@ class GRPO(VLMModule):
         metrics = mean_across_ranks(sums, self.trainer)
         self.log("train/reward", metrics.pop("train/reward"), prog_bar=True)
         self.log_dict(metrics | {"train/skipped_steps": float(self.num_skipped_steps)})
+        self.log("rollout/staleness", float(step - episode.policy_version))
         self.log("rollout/tokens_per_second", len(stats.logprobs) / self.phase_seconds.get("generate", math.inf))
         if synced.num_bytes:
             self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds})

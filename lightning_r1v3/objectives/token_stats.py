@@ -16,6 +16,9 @@ from torch.autograd.function import once_differentiable
 MAX_CHUNK_LOGITS = 2**25
 """Logits alive at a time unless `chunk_size` says otherwise: 128 MiB in float32, long enough for matrix products."""
 
+MAX_CHUNK_TOKENS = 512
+"""Tokens of a chunk of a small vocabulary: more of them leave a processor's caches."""
+
 _MATRIX = 2
 
 
@@ -39,7 +42,7 @@ def linear_logprob_entropy(
         targets: int64 `[N]`, token ids in `[0, V)`.
         bias: `[V]`, added to the logits before the temperature; a large negative *finite* entry rules a token out.
         temperature: divisor of the logits, above 0.
-        chunk_size: tokens per chunk; by default as many as keep a chunk under `MAX_CHUNK_LOGITS` logits.
+        chunk_size: tokens per chunk; by default `MAX_CHUNK_TOKENS`, or what keeps it under `MAX_CHUNK_LOGITS` logits.
 
     Returns:
         `logprobs [N]`, at most 0, and `entropy [N]`, in `[0, log V]`; nats, float32 (float64 for float64 inputs).
@@ -48,7 +51,7 @@ def linear_logprob_entropy(
         ValueError: shapes that do not fit, a temperature or chunk size that is not positive.
     """
     _check(hidden, weight, targets, bias, temperature, chunk_size)
-    chunk_size = chunk_size or max(1, MAX_CHUNK_LOGITS // weight.shape[0])
+    chunk_size = chunk_size or min(MAX_CHUNK_TOKENS, max(1, MAX_CHUNK_LOGITS // weight.shape[0]))
     outputs: tuple[Tensor, Tensor] = _LinearLogprobEntropy.apply(  # type: ignore[no-untyped-call]
         hidden, weight, bias, targets, temperature, chunk_size
     )

@@ -89,5 +89,6 @@ class Decoder:
         return positions[None] if axes == 1 else positions.expand(axes, 1, -1)
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        weight: Tensor = self.backbone.model.get_output_embeddings().weight
-        return ((hidden.to(weight.dtype) @ weight.T).float() + self.bias) / self.sampling.temperature
+        head = self.backbone.model.get_output_embeddings()
+        logits: Tensor = head(hidden.to(head.weight.dtype))
+        return (logits.float() + self.bias) / self.sampling.temperature

@@ -35,3 +35,23 @@ class RolloutEngine(Protocol):
     def close(self) -> Any:  # jsonargparse reads None differently where hints are not postponed
         """Frees what the engine holds."""
         ...
+
+
+@runtime_checkable
+class AheadEngine(RolloutEngine, Protocol):
+    """An engine that can draw while the trainer trains."""
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether it can as it is set up."""
+        ...
+
+    def prefetch(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> Any:
+        """Starts to draw what a later `generate` will ask for, with the weights of the last sync; returns at once.
+
+        Args:
+            prompts: As in `generate`.
+            sampling: Likewise.
+            step: That of the later call.
+        """
+        ...

@@ -105,7 +105,7 @@ class Fleet:
         return ServerClient(url, self.token, timeout_s=self._patience.sync_s)
 
     def _start(self, backbone: Backbone) -> ServerProcess:
-        dtype = str(next(backbone.parameters()).dtype).removeprefix("torch.")
+        dtype = str(backbone.compute_dtype).removeprefix("torch.")
         arguments = self._settings.arguments(self._model_folder(backbone), dtype=dtype, transfer=self._transfer)
         log.info("starting a rollout server: %s", " ".join(arguments))
         own_device = visible_device(backbone.device.index or 0) if self._transfer == "ipc" else {}

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.rollout.decoder import Decoder
 from lightning_r1v3.rollout.draws import ban_bias, uniforms
+from lightning_r1v3.rollout.packed_linear import packed_linears
 from lightning_r1v3.types import FINISH_LENGTH, FINISH_STOP, Example, RolloutBatch, Sampling, SyncReport
 
 
@@ -58,9 +59,10 @@ class LocalEngine:
         width = max(1, self.max_completions // sampling.group_size)
         training = self.backbone.training
         self.backbone.eval()  # gradient checkpointing would only slow the decoding down
-        decoders = [
-            self._decode(prompts[first : first + width], sampling, step) for first in range(0, len(prompts), width)
-        ]
+        with packed_linears(self.backbone.model):
+            decoders = [
+                self._decode(prompts[first : first + width], sampling, step) for first in range(0, len(prompts), width)
+            ]
         self.backbone.train(training)
         return _join(decoders, policy_version=self._policy_version)
 

@@ -124,22 +124,23 @@ class VLLMEngine:
         """
         if not prompts:
             raise ValueError("generate: expected at least one prompt, got none")
-        prefetched, self._prefetched = self._prefetched, None
-        if prefetched is not None:
-            error = prefetched[1].exception()
-            if error is None and prefetched[0] == _key(prompts, sampling, step):
-                return prefetched[1].result()
-            if error is not None:
-                log.warning("completions drawn ahead are lost, and drawn now: %s", error)
+        if self._prefetched is not None and self._prefetched[0] == _key(prompts, sampling, step):
+            (_, drawn), self._prefetched = self._prefetched, None
+            error = drawn.exception()
+            if error is None:
+                return drawn.result()
+            log.warning("completions drawn ahead are lost, and drawn now: %s", error)
         return self._draw(prompts, sampling, step, mend=True)
 
-    def prefetch(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> None:
-        """Starts to draw what a later `generate` will ask for, with the weights of the last sync; returns at once.
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether the servers have devices of their own, on which they can draw while the trainer trains."""
+        return self.mode == "server"
 
-        The next `sync` waits until it is done. So the next episode's completions, one update old, are drawn while this
-        one trains (`max_staleness: 1`).
-        """
-        assert self._prefetched is None, "what was drawn ahead is fetched by generate first"
+    def prefetch(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> None:
+        """Starts to draw what a later `generate` will ask for; see `AheadEngine`. The next `sync` waits for it."""
+        if self._prefetched is not None:
+            self._prefetched[1].exception()  # waits; nobody asked for it
         self._thread = self._thread or ThreadPoolExecutor(1)
         # Mending sends the trainer's weights, which are changing.
         drawn = self._thread.submit(self._draw, prompts, sampling, step, mend=False)

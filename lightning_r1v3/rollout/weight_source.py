@@ -6,16 +6,18 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from vllm.distributed.weight_transfer import ParamMeta, WeightSource
 
 from lightning_r1v3.backbone import Backbone
 
 _HEAD = "lm_head.weight"
 
+Weight = tuple[str, torch.dtype, tuple[int, ...]]
+"""Name, dtype and whole shape."""
+
 
 class BackboneSource(WeightSource):
-    """Every parameter, or only what trains or did. Where parameters are sharded, all ranks must iterate.
+    """Every parameter, adapters merged, or only what trains or did. Where they are sharded, all ranks must iterate.
 
     Tied weights are sent under both names: vLLM may keep a copy of each, and would go on with the old head.
     """
@@ -27,24 +29,27 @@ class BackboneSource(WeightSource):
             backbone: The policy.
             trainable_only: Leave out what is frozen.
         """
-        self._model = backbone.model
-        self._unused = backbone.family.unused
+        self._backbone = backbone
+        self._dtype = None if backbone.sharding is None else backbone.compute_dtype
+        head = backbone.model.get_output_embeddings().weight
+        self._head = next(name for name, parameter in backbone.model.named_parameters() if parameter is head)
         self.trainable_only = trainable_only
         self._trained: set[str] = set()
         self._running: Iterator[tuple[str, Tensor]] = iter(())
 
     def specs(self) -> list[tuple[str, list[int], bool]]:
         """Returns name, whole shape, and whether a forward pass needs it, of every parameter, frozen ones too."""
-        return [(name, list(p.shape), not self._is_unused(name)) for name, p in self._named()]
+        names = {weight.name for weight in self._backbone.weight_list()}
+        return [(name, list(shape), not self._is_unused(name)) for name, _, shape in self._weights(names)]
 
     @property
     def num_bytes(self) -> int:
         """Bytes of one pass."""
-        return sum(parameter.numel() * parameter.element_size() for _, parameter in self._chosen())
+        return sum(torch.Size(shape).numel() * dtype.itemsize for _, dtype, shape in self._weights(self._chosen()))
 
     def metadata(self) -> list[ParamMeta]:
         """Returns what a pass yields."""
-        return [ParamMeta(name, parameter.dtype, tuple(parameter.shape)) for name, parameter in self._chosen()]
+        return [ParamMeta(*weight) for weight in self._weights(self._chosen())]
 
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         """Starts a pass."""
@@ -57,20 +62,28 @@ class BackboneSource(WeightSource):
             pass
 
     def _gathered(self) -> Iterator[tuple[str, Tensor]]:
-        with torch.no_grad():
-            for name, parameter in self._chosen():
-                yield name, parameter.full_tensor() if isinstance(parameter, DTensor) else parameter.detach()
+        for name, tensor in self._backbone.whole_weights(self._dtype, names=self._chosen()):
+            for sent in self._sent_names(name):
+                yield sent, tensor
 
-    def _chosen(self) -> list[tuple[str, Tensor]]:
-        used = [(name, p) for name, p in self._named() if not self._is_unused(name)]
+    def _chosen(self) -> set[str]:
+        used = [weight for weight in self._backbone.weight_list() if not self._is_unused(weight.name)]
         # What was frozen in the meantime has changed since it was last sent.
-        self._trained |= {name for name, p in used if p.requires_grad}
-        return [(name, p) for name, p in used if not self.trainable_only or name in self._trained]
+        self._trained |= {weight.name for weight in used if weight.is_trained}
+        return {weight.name for weight in used if not self.trainable_only or weight.name in self._trained}
 
-    def _named(self) -> list[tuple[str, Tensor]]:
-        named: dict[str, Tensor] = dict(self._model.named_parameters())
-        named.setdefault(_HEAD, self._model.get_output_embeddings().weight)
-        return list(named.items())
+    def _weights(self, names: set[str]) -> list[Weight]:
+        """What a pass over these parameters yields, without their values."""
+        return [
+            (sent, self._dtype or weight.dtype, tuple(weight.shape))
+            for weight in self._backbone.weight_list()
+            if weight.name in names
+            for sent in self._sent_names(weight.name)
+        ]
+
+    def _sent_names(self, name: str) -> list[str]:
+        return [name, _HEAD] if name == self._head != _HEAD else [name]
 
     def _is_unused(self, name: str) -> bool:
-        return bool(self._unused) and name.startswith(self._unused)
+        unused = self._backbone.family.unused
+        return bool(unused) and name.startswith(unused)

@@ -1,34 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import Tiny, examples
-from torch import Tensor, distributed
-from torch.distributed.device_mesh import init_device_mesh
+from tiny import Tiny, packed_row
+from torch import Tensor
 
 from lightning_r1v3.backbone import Backbone, BackboneConfig
 from lightning_r1v3.backbone.config import Lora
-from lightning_r1v3.backbone.packing import pack_examples
 from lightning_r1v3.backbone.sharding import Sharding
 from lightning_r1v3.types import TokenBatch
 
 GROUPS = ["vision_tower", "connector", "language_model"]
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
-
-
-@pytest.fixture
-def sharding() -> Iterator[Sharding]:
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield Sharding(init_device_mesh("cpu", (1,)), torch.device("cpu"))
-    distributed.destroy_process_group()
-
-
-def row(tiny: Tiny) -> TokenBatch:
-    preprocessor = tiny.preprocessor()
-    return pack_examples(examples(preprocessor), max_tokens=10_000, blank=preprocessor.blank)[0][1]
 
 
 def train(backbone: Backbone, batch: TokenBatch) -> Backbone:
@@ -47,7 +32,7 @@ def logprobs(backbone: Backbone, batch: TokenBatch) -> Tensor:
 
 
 def test_adapters_begin_as_no_change(any_family: Tiny) -> None:
-    batch = row(any_family)
+    batch = packed_row(any_family)
     adapted = any_family.backbone(lora=Lora(rank=2, groups=GROUPS))
     torch.testing.assert_close(logprobs(adapted, batch), logprobs(any_family.backbone(), batch))
 
@@ -62,7 +47,7 @@ def test_of_adapted_groups_only_the_factors_train(internvl: Tiny, groups: list[s
 
 @pytest.mark.parametrize("quantize", [None, "nf4"])
 def test_an_export_is_the_model_with_its_adapters_merged(internvl: Tiny, tmp_path: Path, quantize: str) -> None:
-    batch = row(internvl)
+    batch = packed_row(internvl)
     before = internvl.backbone()
     backbone = train(internvl.backbone(lora=Lora(rank=2, groups=GROUPS, quantize=quantize)), batch)
     backbone.export(tmp_path / "hf")
@@ -75,12 +60,12 @@ def test_an_export_is_the_model_with_its_adapters_merged(internvl: Tiny, tmp_pat
 def test_an_evaluation_leaves_4_bit_weights_as_they_are(internvl: Tiny) -> None:
     backbone = internvl.backbone(lora=Lora(rank=2, quantize="nf4"))
     before = {name: tensor.clone() for name, tensor in backbone.whole_weights()}
-    logprobs(backbone, row(internvl))
+    logprobs(backbone, packed_row(internvl))
     assert all(torch.equal(before[name], tensor) for name, tensor in backbone.whole_weights())
 
 
 def test_sharded_adapters_train_as_whole_ones_do(internvl: Tiny, sharding: Sharding) -> None:
-    batch = row(internvl)
+    batch = packed_row(internvl)
     config = BackboneConfig(str(internvl.folder), lora=Lora(rank=2, groups=GROUPS))
     whole, sharded = (train(Backbone.from_config(config, sharding=kind), batch) for kind in (None, sharding))
     expected = dict(whole.whole_weights())

@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import Tiny, examples, gradients, relative_difference, write_tiny
-from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
+from tiny import Tiny, gradients, packed_row, relative_difference, write_tiny
 from torch.distributed.tensor import DTensor
 
 from lightning_r1v3.backbone import Backbone, BackboneConfig
 from lightning_r1v3.backbone.families import family_of
 from lightning_r1v3.backbone.load import build_on_meta
 from lightning_r1v3.backbone.meta import tied_names
-from lightning_r1v3.backbone.packing import pack_examples
 from lightning_r1v3.backbone.sharding import Sharding, sharding_plan
 from lightning_r1v3.types import TokenBatch
 
@@ -27,19 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 R1V3_38B = Path(__file__).parents[2] / "configs/r1v3_38b/model"
 NUM_PARAMETERS = 38_388_164_992
 """With embeddings of its own for the output layer."""
-
-
-@pytest.fixture
-def sharding() -> Iterator[Sharding]:
-    """Over one process."""
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield Sharding(init_device_mesh("cpu", (1,)), torch.device("cpu"))
-    distributed.destroy_process_group()
-
-
-def row(tiny: Tiny) -> TokenBatch:
-    preprocessor = tiny.preprocessor()
-    return pack_examples(examples(preprocessor), max_tokens=10_000, blank=preprocessor.blank)[0][1]
 
 
 def trained(backbone: Backbone, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -87,7 +70,7 @@ def test_sharded_forward_and_backward_equal_the_whole_models(
     any_family: Tiny, sharding: Sharding, gradient_checkpointing: bool
 ) -> None:
     config = BackboneConfig(str(any_family.folder), gradient_checkpointing=gradient_checkpointing)
-    batch = row(any_family)
+    batch = packed_row(any_family)
     expected, sharded = (trained(Backbone.from_config(config, sharding=kind), batch) for kind in (None, sharding))
     torch.testing.assert_close(sharded[0], expected[0])
     assert relative_difference(sharded[1], expected[1]) < 1e-5
@@ -96,7 +79,7 @@ def test_sharded_forward_and_backward_equal_the_whole_models(
 def test_half_precision_is_of_the_computation_alone(any_family: Tiny, sharding: Sharding) -> None:
     half = replace(sharding, compute_dtype=torch.bfloat16)
     config = BackboneConfig(str(any_family.folder))
-    batch = row(any_family)
+    batch = packed_row(any_family)
     expected, sharded = (trained(Backbone.from_config(config, sharding=kind), batch) for kind in (None, half))
     assert {gradient.dtype for gradient in sharded[1].values()} == {torch.float32}
     torch.testing.assert_close(sharded[0], expected[0], rtol=0.1, atol=0.3)
@@ -105,7 +88,7 @@ def test_half_precision_is_of_the_computation_alone(any_family: Tiny, sharding: 
 
 def test_frozen_groups_get_no_gradient_in_shards(internvl: Tiny, sharding: Sharding) -> None:
     config = BackboneConfig(str(internvl.folder), trainable=["connector"])
-    batch = row(internvl)
+    batch = packed_row(internvl)
     expected, sharded = (trained(Backbone.from_config(config, sharding=kind), batch) for kind in (None, sharding))
     assert relative_difference(sharded[1], expected[1]) < 1e-5
 
@@ -113,7 +96,7 @@ def test_frozen_groups_get_no_gradient_in_shards(internvl: Tiny, sharding: Shard
 def test_tied_embeddings_stay_one_parameter(tmp_path: Path, sharding: Sharding) -> None:
     tied = write_tiny("qwen2_5_vl", tmp_path / "tied", tie_word_embeddings=True)
     config = BackboneConfig(str(tied.folder), overrides={"tie_word_embeddings": True})
-    batch = row(tied)
+    batch = packed_row(tied)
     whole, sharded = (Backbone.from_config(config, sharding=kind) for kind in (None, sharding))
     assert tied_names(sharded.model) == tied_names(whole.model)
     assert max(map(len, tied_names(sharded.model))) == 2
@@ -123,7 +106,7 @@ def test_tied_embeddings_stay_one_parameter(tmp_path: Path, sharding: Sharding) 
 
 def test_gathered_weights_are_the_present_ones(internvl: Tiny, sharding: Sharding) -> None:
     sharded = Backbone.from_config(BackboneConfig(str(internvl.folder)), sharding=sharding)
-    batch = row(internvl)
+    batch = packed_row(internvl)
     for _ in range(2):
         whole = sharded.gathered()
         assert not any(isinstance(parameter, DTensor) for parameter in whole.parameters())

@@ -33,10 +33,11 @@ from transformers import (
 )
 
 from lightning_r1v3.backbone import Backbone, BackboneConfig
+from lightning_r1v3.backbone.packing import pack_examples
 from lightning_r1v3.data.mini.processor import CHAT_TEMPLATE
 from lightning_r1v3.data.preprocess import Preprocessor
 from lightning_r1v3.data.prompt import PromptFormat
-from lightning_r1v3.types import Example, Sample
+from lightning_r1v3.types import Example, Sample, TokenBatch
 
 FAMILIES = ("internvl", "qwen2_5_vl", "qwen3_vl", "llava_onevision")
 TOKENIZER = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
@@ -263,3 +264,9 @@ def any_family(request: pytest.FixtureRequest, tiny_of: Callable[[str], Tiny]) -
 @pytest.fixture
 def internvl(tiny_of: Callable[[str], Tiny]) -> Tiny:
     return tiny_of("internvl")
+
+
+def packed_row(tiny: Tiny) -> TokenBatch:
+    """The samples in one row."""
+    preprocessor = tiny.preprocessor()
+    return pack_examples(examples(preprocessor), max_tokens=10_000, blank=preprocessor.blank)[0][1]

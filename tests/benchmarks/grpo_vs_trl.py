@@ -23,7 +23,7 @@ from grpo_inputs import SEED, Episodes, write_inputs
 from report import report
 from sides import OWN_PYTHON, TRL_PYTHON, run_side
 
-NUM_WARMUP_STEPS, NUM_MEASURED_STEPS = 1, 3
+NUM_WARMUP_STEPS, NUM_MEASURED_STEPS = 2, 3
 NUM_STEPS = NUM_WARMUP_STEPS + NUM_MEASURED_STEPS
 CASES = {
     "large": Episodes(NUM_STEPS, num_prompts=2, group_size=16, pixels=448),

@@ -121,6 +121,14 @@ def test_every_epoch_has_every_sample_in_an_order_of_its_own(shards: Path, tmp_p
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_batch_knows_the_samples_of_the_next(shards: Path, streamed: bool) -> None:
+    data = datamodule(f"pipe:cat {shards}", batches_per_epoch=3) if streamed else datamodule(shards)
+    batches = list(data.train_dataloader())
+    ids = [[example.sample.id for example in batch.examples] for batch in batches]
+    assert [[example.sample.id for example in batch.upcoming] for batch in batches] == [*ids[1:], []]
+
+
 def test_the_state_is_the_last_trained_cursor_and_its_order(shards: Path, tmp_path: Path) -> None:
     fit(datamodule(shards), tmp_path, epochs=1)
     state = torch.load(tmp_path / "2.ckpt", weights_only=True)["ShardDataModule"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from sameness import same
 
 pytestmark = pytest.mark.integration
 
@@ -71,14 +72,6 @@ def fit(command: Callable[..., CompletedProcess[str]], workplace: Path) -> Fit:
 @pytest.fixture(scope="module")
 def unbroken(fit: Fit) -> dict[str, Any]:
     return fit("whole")
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 def test_a_run_killed_inside_an_episode_goes_on_as_if_nothing_had_happened(fit: Fit, unbroken: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from sameness import same
 
 pytestmark = pytest.mark.integration
 
@@ -64,14 +65,6 @@ def trained(workplace: Path, log: str, *, up_to: int = LAST_STEP) -> Counter[tup
 
 def metric(path: Path, name: str) -> list[float]:
     return [float(row[name]) for row in csv.DictReader(path.read_text().splitlines()) if row[name]]
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 # Killed before a step: in the first epoch, in its last batch, after it, in the second epoch.

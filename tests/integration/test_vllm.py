@@ -12,29 +12,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from gate import Gate
+from served_policy import BASE, OPTIONS, PATIENCE, SAMPLING, Policy, backbone
 
-from lightning_r1v3.backbone import Backbone, BackboneConfig
-from lightning_r1v3.backbone.packing import pack_groups
-from lightning_r1v3.data.mini import generate
-from lightning_r1v3.data.preprocess import Preprocessor
-from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.rewards.judge_prompt import JudgeQuestion
 from lightning_r1v3.rewards.llm_verifier import LLMVerifier
-from lightning_r1v3.rollout.draws import ban_bias
 from lightning_r1v3.rollout.errors import RolloutError
 from lightning_r1v3.rollout.server_settings import Patience, ServerSettings
 from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
-from lightning_r1v3.types import Example, RolloutBatch, Sampling
+from lightning_r1v3.types import Sampling
 
 pytestmark = [
     pytest.mark.integration,
@@ -45,62 +39,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
-SAMPLING = Sampling(group_size=3, max_new_tokens=40)
-PATIENCE = Patience(request_s=240, probe_s=60)
-OPTIONS = {"max_model_len": 1024, "served_model_name": "tiny"}
 TIED = {"tie_word_embeddings": True, "text_config.tie_word_embeddings": True}
 TOLERANCE = 1e-4
-
-
-def backbone(**settings: Any) -> Backbone:
-    return Backbone.from_config(BackboneConfig(str(BASE), dtype="float32", **settings))
-
-
-@dataclass
-class Policy:
-    """A policy, some prompts for it, and the engine that draws for it."""
-
-    backbone: Backbone
-    engine: VLLMEngine
-    version: int = 0
-
-    def __post_init__(self) -> None:
-        self.preprocessor = Preprocessor(self.backbone.processor, PromptFormat(system_prompt=None))
-        made = [self.preprocessor(sample) for sample in generate("train", 4, seed=0)]
-        self.prompts: list[Example] = [replace(prompt, think_opened=True) for prompt in made if prompt is not None]
-
-    def sync(self) -> int:
-        return self.engine.sync(self.backbone, policy_version=self.version).num_bytes
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        return self.engine.server_urls
-
-    def draw(self, sampling: Sampling = SAMPLING, *, step: int = 0) -> RolloutBatch:
-        return self.engine.generate(self.prompts, sampling, step=step)
-
-    def change(self, group: str | None = None) -> None:
-        """Moves every weight of a module group, or of all three, and the version."""
-        groups = self.backbone.named_groups()
-        generator = torch.Generator().manual_seed(self.version)
-        with torch.no_grad():
-            for _, parameter in [named for name in groups if group in {None, name} for named in groups[name]]:
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.add_(0.1 * parameter.std(correction=0) * noise)
-        self.version += 1
-
-    def gap(self, rollouts: RolloutBatch, sampling: Sampling = SAMPLING) -> float:
-        """Largest difference between the engine's log-probabilities and the learner's."""
-        size = sampling.group_size
-        drawn = [ids[mask] for ids, mask in zip(rollouts.token_ids, rollouts.mask, strict=True)]
-        groups = [drawn[i * size : (i + 1) * size] for i in range(len(self.prompts))]
-        ((order, row),) = pack_groups(self.prompts, groups, max_tokens=100_000, blank=self.preprocessor.blank)
-        bias = ban_bias(self.backbone.processor, self.backbone.model.lm_head.weight.shape[0], sampling.banned_strings)
-        with torch.no_grad():
-            learner = self.backbone(row, temperature=sampling.temperature, logit_bias=bias).logprobs
-        theirs = [rollouts.logprobs[p * size + i][rollouts.mask[p * size + i]] for p in order for i in range(size)]
-        return float((learner - torch.cat(theirs)).abs().max())
 
 
 def policy_of(tied: bool) -> Iterator[Policy]:
@@ -236,49 +176,6 @@ def test_the_verifier_can_ask_a_vllm_server(untied: Policy, token: str) -> None:
     verifier.close()
 
 
-class Gate(ThreadingHTTPServer):
-    """Stands in front of a real server, and lets requests for completions fail."""
-
-    daemon_threads = True
-
-    def __init__(self, url: str) -> None:
-        super().__init__(("127.0.0.1", 0), _GateHandler)
-        self.target = url
-        self.failures_left = 0
-        self.num_requests = 0
-        self.lock = threading.Lock()
-
-    def fails(self) -> bool:
-        with self.lock:
-            self.num_requests += 1
-            self.failures_left -= 1
-            return self.failures_left >= 0
-
-
-class _GateHandler(BaseHTTPRequestHandler):
-    server: Gate
-
-    def _pass_on(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
-        if self.path == "/inference/v1/generate" and self.server.fails():
-            self._answer(500, b"out of order")
-            return
-        headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers}
-        request = urllib.request.Request(self.server.target + self.path, body, headers, method=self.command)
-        with urllib.request.urlopen(request, timeout=240) as response:
-            self._answer(response.status, response.read())
-
-    do_GET = do_POST = _pass_on  # noqa: N815  (the names that the standard library calls)
-
-    def _answer(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments: Any) -> None: ...
-
-
 @pytest.fixture
 def gate(untied: Policy, token: str) -> Iterator[Gate]:
     server = Gate(untied.urls[0])
@@ -307,6 +204,15 @@ def test_prompts_that_got_an_error_are_sent_again(gated: Policy, gate: Gate, unt
     rollouts = gated.draw()
     assert torch.equal(rollouts.token_ids, expected.token_ids)
     assert gate.num_requests == len(gated.prompts) + 2
+
+
+def test_prompts_that_are_never_answered_are_sent_again(gated: Policy, gate: Gate) -> None:
+    expected = gated.draw()
+    gated.engine.patience = replace(PATIENCE, request_s=20)
+    gate.stall_s, gate.stalls_left = 60, 1
+    rollouts = gated.draw()
+    assert torch.equal(rollouts.token_ids, expected.token_ids)
+    assert gate.stalls_left < 0
 
 
 def test_an_engine_that_keeps_failing_says_so(gated: Policy, gate: Gate) -> None:

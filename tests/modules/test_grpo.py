@@ -20,6 +20,7 @@ from lightning_r1v3.modules import GRPO
 from lightning_r1v3.modules.overlong import Overlong
 from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rewards.reward import RewardBatch
+from lightning_r1v3.rollout.errors import RolloutError
 from lightning_r1v3.rollout.local import LocalEngine
 from lightning_r1v3.types import Example, RolloutBatch, Sample, Sampling
 
@@ -57,7 +58,9 @@ def grpo(**settings: Any) -> GRPO:
     return GRPO(backbone=BackboneConfig(CHECKPOINT), optimizer=partial(torch.optim.AdamW, lr=1e-3), **settings)
 
 
-def train(folder: Path, module: GRPO, *, steps: int, **data: Any) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
+def train(
+    folder: Path, module: GRPO, *, steps: int, resume: Path | None = None, **data: Any
+) -> tuple[list[dict[str, str]], list[dict[str, Any]]]:
     outputs = Outputs()
     shards = ShardDataModule(
         CHECKPOINT,
@@ -67,6 +70,7 @@ def train(folder: Path, module: GRPO, *, steps: int, **data: Any) -> tuple[list[
     )
     trainer = Trainer(
         max_steps=steps,
+        default_root_dir=folder,
         accelerator="cpu",
         devices=1,
         logger=CSVLogger(str(folder), "", ""),
@@ -78,7 +82,7 @@ def train(folder: Path, module: GRPO, *, steps: int, **data: Any) -> tuple[list[
         use_distributed_sampler=False,
         limit_val_batches=0,
     )
-    trainer.fit(module, shards)
+    trainer.fit(module, shards, ckpt_path=resume, weights_only=True)
     with (folder / "metrics.csv").open() as file:
         return list(csv.DictReader(file)), outputs.seen
 
@@ -108,6 +112,47 @@ def test_the_output_is_what_callbacks_read(run: tuple[Any, list[dict[str, Any]]]
     assert output["token_entropy"].shape == output["token_ids"].shape == output["token_mask"].shape
     assert len(output["rewards"]) == len(output["accuracy"]) == len(output["token_ids"]) == 16
     assert output["phase_seconds"].keys() == {"sync", "generate", "score", "update"}
+
+
+class Ahead(LocalEngine):
+    """Draws at once what a server would draw meanwhile."""
+
+    draws_ahead = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, int]] = []
+        self.drawn: dict[Any, RolloutBatch] = {}
+
+    def prefetch(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> None:
+        self.calls.append(("prefetch", step))
+        self.drawn[step, *(prompt.sample.id for prompt in prompts)] = super().generate(prompts, sampling, step=step)
+
+    def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
+        ahead = self.drawn.pop((step, *(prompt.sample.id for prompt in prompts)), None)
+        self.calls.append(("fetch" if ahead else "generate", step))
+        return ahead or super().generate(prompts, sampling, step=step)
+
+
+def test_the_next_episode_is_drawn_while_one_trains(tmp_path: Path) -> None:
+    engine = Ahead()
+    module = grpo(engine=engine, max_staleness=1, policy_loss=PolicyLoss(truncate_ratio=2.0))
+    rows, _ = train(tmp_path, module, steps=4)
+    assert [float(row["rollout/staleness"]) for row in rows] == [0, 1, 1, 1]
+    fetched = [call for step in (1, 2, 3) for call in (("fetch", step), ("prefetch", step + 1))]
+    assert engine.calls == [("generate", 0), ("prefetch", 1), *fetched]
+    assert float(rows[0]["rollout/logprob_gap"]) < 1e-5 < float(rows[2]["rollout/logprob_gap"])
+
+
+@pytest.mark.parametrize(
+    ("engine", "truncate_ratio", "message"),
+    [(LocalEngine(), 2.0, "needs a rollout server"), (Ahead(), None, "set policy_loss.truncate_ratio")],
+)
+def test_old_completions_need_an_engine_and_a_correction(
+    engine: LocalEngine, truncate_ratio: float | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        grpo(engine=engine, max_staleness=1, policy_loss=PolicyLoss(truncate_ratio=truncate_ratio))
 
 
 @pytest.mark.parametrize("sampling", [Sampling(group_size=1), Sampling(group_size=4, top_p=0.9)])
@@ -180,6 +225,32 @@ def test_equal_groups_are_replaced_from_the_batch(tmp_path: Path) -> None:
 def test_an_episode_of_more_prompts_than_a_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="raise batch_size"):
         train(tmp_path, grpo(prompts_per_episode=5), steps=1)
+
+
+def test_lengths_of_steps_that_never_come_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_new_tokens_at: expected steps from 0 on, got \[-1\]"):
+        grpo(max_new_tokens_at={-1: 5})
+
+
+class Lost(LocalEngine):
+    """An engine that is lost for good at a step."""
+
+    def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
+        if step == 2:
+            raise RolloutError("no rollout server is left")
+        return super().generate(prompts, sampling, step=step)
+
+
+def test_a_lost_engine_leaves_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    with pytest.raises(RolloutError, match="no rollout server is left"):
+        train(tmp_path, grpo(engine=Lost()), steps=4)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*.ckpt")
+    assert checkpoint.name == "outage-step=2.ckpt"
+    rest, outputs = train(tmp_path / "rest", grpo(), steps=4, resume=checkpoint)
+    _, unbroken = train(tmp_path / "unbroken", grpo(), steps=4)
+    assert len(rest) == 2
+    for resumed, whole in zip(outputs, unbroken[2:], strict=True):
+        assert torch.equal(resumed["token_ids"], whole["token_ids"])
 
 
 def test_completions_may_grow_with_the_steps(tmp_path: Path) -> None:

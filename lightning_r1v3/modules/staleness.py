@@ -1,0 +1,24 @@
+"""May completions be an episode old?"""
+
+from __future__ import annotations
+
+from lightning_r1v3.modules.policy_loss import PolicyLoss
+from lightning_r1v3.rollout.engine import AheadEngine, RolloutEngine
+
+
+def check_staleness(engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
+    """Checks that the next episode can be drawn while one trains, and that the loss corrects for it.
+
+    Raises:
+        ValueError: The engine cannot draw beside the training, or nothing corrects for the old weights.
+    """
+    if not isinstance(engine, AheadEngine) or not engine.draws_ahead:
+        raise ValueError(
+            "max_staleness 1 draws the next episode while this one trains, which needs a rollout server beside the "
+            "trainer: add -c configs/overlays/vllm.yaml with engine.mode server, or set max_staleness: 0"
+        )
+    if policy_loss.truncate_ratio is None:
+        raise ValueError(
+            "max_staleness 1 trains on completions of the episode before, which the loss must correct for: set "
+            "policy_loss.truncate_ratio, e.g. 2"
+        )

@@ -1,0 +1,74 @@
+"""A policy with the engine that draws for it from a real vLLM server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_r1v3.backbone import Backbone, BackboneConfig
+from lightning_r1v3.backbone.packing import pack_groups
+from lightning_r1v3.data.mini import generate
+from lightning_r1v3.data.preprocess import Preprocessor
+from lightning_r1v3.data.prompt import PromptFormat
+from lightning_r1v3.rollout.draws import ban_bias
+from lightning_r1v3.rollout.server_settings import Patience
+from lightning_r1v3.rollout.vllm_engine import VLLMEngine
+from lightning_r1v3.types import Example, RolloutBatch, Sampling
+
+BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
+SAMPLING = Sampling(group_size=3, max_new_tokens=40)
+PATIENCE = Patience(request_s=240, probe_s=60)
+OPTIONS = {"max_model_len": 1024, "served_model_name": "tiny"}
+
+
+def backbone(**settings: Any) -> Backbone:
+    return Backbone.from_config(BackboneConfig(str(BASE), dtype="float32", **settings))
+
+
+@dataclass
+class Policy:
+    """A policy, some prompts for it, and the engine that draws for it."""
+
+    backbone: Backbone
+    engine: VLLMEngine
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        self.preprocessor = Preprocessor(self.backbone.processor, PromptFormat(system_prompt=None))
+        made = [self.preprocessor(sample) for sample in generate("train", 4, seed=0)]
+        self.prompts: list[Example] = [replace(prompt, think_opened=True) for prompt in made if prompt is not None]
+
+    def sync(self) -> int:
+        return self.engine.sync(self.backbone, policy_version=self.version).num_bytes
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self.engine.server_urls
+
+    def draw(self, sampling: Sampling = SAMPLING, *, step: int = 0) -> RolloutBatch:
+        return self.engine.generate(self.prompts, sampling, step=step)
+
+    def change(self, group: str | None = None) -> None:
+        """Moves every weight of a module group, or of all three, and the version."""
+        groups = self.backbone.named_groups()
+        generator = torch.Generator().manual_seed(self.version)
+        with torch.no_grad():
+            for _, parameter in [named for name in groups if group in {None, name} for named in groups[name]]:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.1 * parameter.std(correction=0) * noise)
+        self.version += 1
+
+    def gap(self, rollouts: RolloutBatch, sampling: Sampling = SAMPLING) -> float:
+        """Largest difference between the engine's log-probabilities and the learner's."""
+        size = sampling.group_size
+        drawn = [ids[mask] for ids, mask in zip(rollouts.token_ids, rollouts.mask, strict=True)]
+        groups = [drawn[i * size : (i + 1) * size] for i in range(len(self.prompts))]
+        ((order, row),) = pack_groups(self.prompts, groups, max_tokens=100_000, blank=self.preprocessor.blank)
+        bias = ban_bias(self.backbone.processor, self.backbone.model.lm_head.weight.shape[0], sampling.banned_strings)
+        with torch.no_grad():
+            learner = self.backbone(row, temperature=sampling.temperature, logit_bias=bias).logprobs
+        theirs = [rollouts.logprobs[p * size + i][rollouts.mask[p * size + i]] for p in order for i in range(size)]
+        return float((learner - torch.cat(theirs)).abs().max())
