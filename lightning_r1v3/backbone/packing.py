@@ -6,7 +6,9 @@ of rollouts): its prompt and its pictures stand in the row once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,17 +39,19 @@ def pack_examples(
 def pack_groups(
     prompts: Sequence[Example], completions: Sequence[Sequence[Tensor]], *, max_tokens: int, blank: Example
 ) -> list[tuple[list[int], TokenBatch]]:
-    """Packs groups, each prompt once with all its completions behind it, into rows; a group is never split.
+    """Packs groups, each prompt once with its completions behind it, into rows.
+
+    A group that is longer than a row is cut into parts, each with the prompt in front again.
 
     Args:
         prompts: One per group; their own completions are ignored. None gives one row of the blank alone.
         completions: Of each prompt its completions, int64 `[tokens]`, each of at least one token.
-        max_tokens: Budget of a row. A longer group gets a row of its own.
+        max_tokens: Budget of a row. A longer prompt with one completion gets a row of its own.
         blank: As in `pack_examples`.
 
     Returns:
-        The indices of each row's groups, and the row: at least one. Its targets and completion lengths are
-        prompt-major: group after group, and within a group completion after completion.
+        The indices of each row's completions, counted through all groups, and the row: at least one. Its targets and
+        completion lengths are in the order of the indices.
 
     Raises:
         ValueError: Not one sequence of completions per prompt, or a completion is empty.
@@ -56,12 +60,15 @@ def pack_groups(
         raise ValueError(f"expected the completions of {len(prompts)} prompts, got those of {len(completions)}")
     if any(not len(completion) for group in completions for completion in group):
         raise ValueError("expected completions of at least one token, got an empty one: it has nothing to train on")
-    lengths = [
-        len(prompt.prompt_ids) + sum(len(completion) for completion in group)
-        for prompt, group in zip(prompts, completions, strict=True)
+    firsts = itertools.accumulate((len(group) for group in completions), initial=0)
+    parts = [
+        part
+        for prompt, group, first in zip(prompts, completions, firsts, strict=False)
+        for part in _parts(prompt, group, first, max_tokens=max_tokens)
     ]
-    rows = assign_rows(lengths, max_tokens=max_tokens) or [[]]
-    return [(row, _group_row([(prompts[i], completions[i]) for i in row], blank)) for row in rows]
+    rows = assign_rows([part.num_tokens for part in parts], max_tokens=max_tokens) or [[]]
+    chosen = [[parts[index] for index in row] for row in rows]
+    return [([member for part in row for member in part.members], _group_row(row, blank)) for row in chosen]
 
 
 def assign_rows(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
@@ -96,12 +103,36 @@ def _example_row(examples: Sequence[Example], blank: Example) -> TokenBatch:
     return row.finish(blank)
 
 
-def _group_row(groups: Sequence[tuple[Example, Sequence[Tensor]]], blank: Example) -> TokenBatch:
+@dataclass
+class _Part:
+    """A prompt with some completions of its group."""
+
+    prompt: Example
+    num_tokens: int
+    """Of the prompt and the completions."""
+    members: list[int]
+    """Indices of the completions."""
+    completions: list[Tensor]
+
+
+def _parts(prompt: Example, completions: Sequence[Tensor], first: int, *, max_tokens: int) -> list[_Part]:
+    """Cuts a group, whose completions are counted from `first`, into as few parts as fit into rows."""
+    parts: list[_Part] = []
+    for member, completion in enumerate(completions, start=first):
+        if not parts or parts[-1].num_tokens + len(completion) > max_tokens:
+            parts.append(_Part(prompt, len(prompt.prompt_ids), [], []))
+        parts[-1].num_tokens += len(completion)
+        parts[-1].members.append(member)
+        parts[-1].completions.append(completion)
+    return parts
+
+
+def _group_row(parts: Sequence[_Part], blank: Example) -> TokenBatch:
     row = _Row()
-    for prompt, completions in groups:
-        prefix = row.add(prompt.prompt_ids, prompt.vision)
+    for part in parts:
+        prefix = row.add(part.prompt.prompt_ids, part.prompt.vision)
         end_of_prompt = torch.tensor([row.num_tokens - 1])
-        for completion in completions:
+        for completion in part.completions:
             before_next = torch.arange(len(completion) - 1) + row.num_tokens
             row.add(completion, {}, prefix=prefix)
             row.score(completion, torch.cat([end_of_prompt, before_next]))

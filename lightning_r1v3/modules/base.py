@@ -42,7 +42,7 @@ from lightning_r1v3.types import Example, ExampleBatch, TokenBatch, TokenStats
 log = logging.getLogger(__name__)
 
 Packed = TypeVar("Packed")
-"""What a row is made of: examples, or indices of groups."""
+"""What a row is made of: examples, or indices of completions."""
 
 
 class VLMModule(LightningModule, ABC):

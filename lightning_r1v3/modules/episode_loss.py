@@ -1,4 +1,4 @@
-"""The policy loss over the groups of an episode."""
+"""The policy loss over the completions of an episode."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ class EpisodeLoss:
     reference: ByCompletion | None = None
     """Those of the policy that the run started with; None where the loss has no use for them."""
 
-    def of(self, groups: Sequence[int], stats: TokenStats, denominator: float) -> LossOutput:
-        """Returns the loss of some groups.
+    def of(self, members: Sequence[int], stats: TokenStats, denominator: float) -> LossOutput:
+        """Returns the loss of some completions.
 
         Args:
-            groups: Whose completions.
+            members: Their indices.
             stats: Of their tokens, completion after completion, in the graph.
             denominator: `share` summed over everything that the step trains on.
         """
-        if not groups:
+        if not members:
             return LossOutput(stats.logprobs.sum(), {})  # the blank picture alone: 0, and part of the graph
         episode, device = self.episode, stats.logprobs.device
-        members = episode.members(groups)
         lengths = [len(episode.completions[index]) for index in members]
         logprobs = pad_sequence(list(stats.logprobs.split(lengths)), batch_first=True)
         mask = (torch.arange(logprobs.shape[1]) < torch.tensor(lengths)[:, None]) & episode.trained[members, None]
@@ -62,9 +61,9 @@ class EpisodeLoss:
             **options,
         )
 
-    def share(self, groups: Sequence[int]) -> float:
-        """Returns what some groups add to the denominator: completions, tokens or completions times longest length."""
-        trained = [index for index in self.episode.members(groups) if self.episode.trained[index]]
+    def share(self, members: Sequence[int]) -> float:
+        """Returns what completions add to the denominator: their number, their tokens, or number times longest."""
+        trained = [index for index in members if self.episode.trained[index]]
         if self.settings.aggregation == "token":
             return sum(len(self.episode.completions[index]) for index in trained)
         return len(trained) * (self.max_new_tokens if self.settings.aggregation == "constant" else 1)

@@ -22,11 +22,11 @@ from lightning_r1v3.modules.episode import Episode
 from lightning_r1v3.modules.episode_loss import ByCompletion, EpisodeLoss
 from lightning_r1v3.modules.episode_metrics import episode_sums, mean_across_ranks
 from lightning_r1v3.modules.minibatch import (
-    GroupRow,
+    CompletionRow,
     Update,
     by_completion,
     first_pass,
-    groups_of,
+    members_of,
     split_groups,
     update_sums,
 )
@@ -48,7 +48,7 @@ class GRPO(VLMModule):
 
     The batch holds the prompts; `sampling.group_size` completions are drawn of each. With one gradient step per episode
     (on-policy, the paper's setting) the old log-probabilities are the current ones, detached: no extra forward pass is
-    made. A group is never split: its prompt and its pictures are computed once.
+    made. A group's prompt and pictures are computed once; only a group longer than a row is cut into several.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917  (the keys of `model` in a YAML)
@@ -206,14 +206,15 @@ class GRPO(VLMModule):
                 overlong=self.overlong,
             )
 
-    def _pack(self, episode: Episode, groups: list[int]) -> list[GroupRow]:
+    def _pack(self, episode: Episode, groups: list[int]) -> list[CompletionRow]:
         """Packs groups into rows, the same number on every rank; all ranks must reach this."""
         prompts = [episode.prompts[group] for group in groups]
         completions = [[episode.completions[index] for index in episode.members([group])] for group in groups]
         packed = pack_groups(prompts, completions, max_tokens=self.max_tokens_per_microbatch, blank=self.blank)
-        return self.level([([groups[place] for place in places], row) for places, row in packed])
+        members = episode.members(groups)
+        return self.level([([members[place] for place in places], row) for places, row in packed])
 
-    def _episode_loss(self, episode: Episode, minibatches: list[list[GroupRow]]) -> EpisodeLoss:
+    def _episode_loss(self, episode: Episode, minibatches: list[list[CompletionRow]]) -> EpisodeLoss:
         """Scores what the loss needs beyond the first step's own forward pass; all ranks must reach this."""
         rows = [row for rows in minibatches for row in rows]
         on_policy = self.minibatches == self.epochs_per_episode == 1
@@ -226,11 +227,11 @@ class GRPO(VLMModule):
         return loss
 
     @torch.no_grad()
-    def _logprobs(self, backbone: Backbone, episode: Episode, rows: list[GroupRow]) -> dict[int, Tensor]:
+    def _logprobs(self, backbone: Backbone, episode: Episode, rows: list[CompletionRow]) -> dict[int, Tensor]:
         scored: dict[int, Tensor] = {}
-        for groups, row in rows:
+        for members, row in rows:
             stats = backbone(row.to(self.device), **self._scoring)
-            scored |= by_completion(episode, groups, stats.logprobs)
+            scored |= by_completion(episode, members, stats.logprobs)
         return scored
 
     @property
@@ -238,12 +239,12 @@ class GRPO(VLMModule):
         """How the learner scores a token: as the engine drew it."""
         return {"temperature": self.sampling.temperature, "logit_bias": self.logit_bias.to(self.device)}
 
-    def _update(self, loss: EpisodeLoss, rows: list[GroupRow], *, last: bool) -> Update:
-        """Takes one gradient step on some groups; all ranks must reach this."""
+    def _update(self, loss: EpisodeLoss, rows: list[CompletionRow], *, last: bool) -> Update:
+        """Takes one gradient step on some completions; all ranks must reach this."""
         sums: Counter[str] = Counter()
-        groups = groups_of(rows)
+        members = members_of(rows)
         with self.phase("update"):
-            denominator = self.across_ranks(loss.share(groups))
+            denominator = self.across_ranks(loss.share(members))
 
             def loss_of(packed: list[int], stats: TokenStats) -> Tensor:
                 output = loss.of(packed, stats, denominator)
@@ -252,7 +253,7 @@ class GRPO(VLMModule):
 
             stats, loss_part = self.train_rows(rows, loss_of, **self._scoring)
             if loss.old is None:
-                self._check_gap(loss, by_completion(loss.episode, groups, stats.logprobs))
+                self._check_gap(loss, by_completion(loss.episode, members, stats.logprobs))
             return Update(rows, stats, float(loss_part), self.take_step(last=last), sums)
 
     def _check_gap(self, loss: EpisodeLoss, learner: dict[int, Tensor]) -> None:
@@ -274,9 +275,8 @@ class GRPO(VLMModule):
         """Logs the episode and returns the step's output; all ranks must reach this."""
         episode = loss.episode
         rows, stats = first_pass(updates, self.minibatches)
-        groups = groups_of(rows)
-        order = episode.members(groups)
-        learner = loss.old or by_completion(episode, groups, stats.logprobs)
+        order = members_of(rows)
+        learner = loss.old or by_completion(episode, order, stats.logprobs)
         sums = episode_sums(episode, num_drawn, stats, loss.gap(learner)) | update_sums(updates)
         metrics = mean_across_ranks(sums, self.trainer)
         self.log("train/reward", metrics.pop("train/reward"), prog_bar=True)
@@ -285,7 +285,7 @@ class GRPO(VLMModule):
         self.log("rollout/tokens_per_second", len(stats.logprobs) / self.phase_seconds.get("generate", math.inf))
         if synced.num_bytes:
             self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds})
-        self._keep_rollouts(step, episode, learner, by_completion(episode, groups, stats.entropy))
+        self._keep_rollouts(step, episode, learner, by_completion(episode, order, stats.entropy))
         completed = [(self._completed(episode, packed), row) for packed, row in rows]
         rewards = {"rewards": episode.rewards.reward[order], "accuracy": episode.rewards.accuracy[order]}
         return self.step_output(metrics["train/loss"], completed, stats) | rewards
@@ -297,10 +297,9 @@ class GRPO(VLMModule):
         lines = rollout_lines(episode, logprobs, entropies, tokenizer=self.tokenizer, count=self.num_logged_rollouts)
         append_lines(Path(folder) / FILE_NAME, [{"step": step} | line for line in lines])
 
-    def _completed(self, episode: Episode, groups: list[int]) -> list[Example]:
-        """The groups' prompts, each with its sampled completions."""
-        prompts = [episode.prompts[group] for group in groups for _ in range(episode.group_size)]
+    def _completed(self, episode: Episode, members: list[int]) -> list[Example]:
+        """The prompts of some completions, each with its completion."""
         return [
-            replace(prompt, completion_ids=episode.completions[index])
-            for prompt, index in zip(prompts, episode.members(groups), strict=True)
+            replace(episode.prompts[index // episode.group_size], completion_ids=episode.completions[index])
+            for index in members
         ]

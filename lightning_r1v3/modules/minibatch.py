@@ -12,15 +12,15 @@ from torch import Tensor
 from lightning_r1v3.modules.episode import Episode
 from lightning_r1v3.types import TokenBatch, TokenStats
 
-GroupRow = tuple[list[int], TokenBatch]
-"""Indices of an episode's groups, and the row that they are packed in."""
+CompletionRow = tuple[list[int], TokenBatch]
+"""Indices of an episode's completions, and the row that they are packed in."""
 
 
 @dataclass(frozen=True)
 class Update:
     """One gradient step and what was seen on its way."""
 
-    rows: list[GroupRow]
+    rows: list[CompletionRow]
     """What it trained on."""
     stats: TokenStats
     """Of the rows' targets, in order, before the step."""
@@ -38,25 +38,24 @@ def split_groups(num_groups: int, num_minibatches: int) -> list[list[int]]:
     return [list(range(start, stop)) for start, stop in pairwise(bounds)]
 
 
-def groups_of(rows: Iterable[GroupRow]) -> list[int]:
-    """Returns the groups in the order of the rows."""
-    return [group for groups, _ in rows for group in groups]
+def members_of(rows: Iterable[CompletionRow]) -> list[int]:
+    """Returns the indices of the completions in the order of the rows."""
+    return [member for members, _ in rows for member in members]
 
 
-def by_completion(episode: Episode, groups: Sequence[int], values: Tensor) -> dict[int, Tensor]:
+def by_completion(episode: Episode, members: Sequence[int], values: Tensor) -> dict[int, Tensor]:
     """Returns values per token by the index of their completion.
 
     Args:
         episode: Whose completions.
-        groups: In the order of `values`.
+        members: Their indices, in the order of `values`.
         values: `[N]`, one per completion token.
     """
-    members = episode.members(groups)
     parts = values.split([len(episode.completions[index]) for index in members])
     return dict(zip(members, parts, strict=True))
 
 
-def first_pass(updates: Sequence[Update], num_minibatches: int) -> tuple[list[GroupRow], TokenStats]:
+def first_pass(updates: Sequence[Update], num_minibatches: int) -> tuple[list[CompletionRow], TokenStats]:
     """Returns the rows and statistics of the first pass over the episode, in which each completion is met once."""
     passed = updates[:num_minibatches]
     stats = [update.stats for update in passed]

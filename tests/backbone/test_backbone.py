@@ -26,8 +26,9 @@ def groups(tiny: Tiny) -> tuple[list[Example], TokenBatch]:
     preprocessor = tiny.preprocessor()
     prompts = examples(preprocessor)[:3]
     drawn = [completions(4, seed=1), completions(2, seed=2), completions(3, seed=3)]
-    ((order, row),) = pack_groups(prompts, drawn, max_tokens=10_000, blank=preprocessor.blank)
-    return [with_completion(prompts[i], completion) for i in order for completion in drawn[i]], row
+    ((members, row),) = pack_groups(prompts, drawn, max_tokens=10_000, blank=preprocessor.blank)
+    sequences = [with_completion(prompt, each) for prompt, group in zip(prompts, drawn, strict=True) for each in group]
+    return [sequences[member] for member in members], row
 
 
 def loss(logprobs: Tensor, entropy: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def test_prompts_alone_have_no_targets() -> None:
 def test_a_group_holds_its_prompt_and_picture_once() -> None:
     prompts = [example([1, 2, 3], [99], picture=True), example([7, 8], [])]
     completions = [[ids(4, 5), ids(6)], [ids(9)]]
-    (((groups), row),) = pack_groups(prompts, completions, max_tokens=20, blank=BLANK)
-    assert groups == [0, 1]
+    ((members, row),) = pack_groups(prompts, completions, max_tokens=20, blank=BLANK)
+    assert members == [0, 1, 2]
     assert row.token_ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert row.segments == (Segment(0, 3), Segment(3, 2, 0), Segment(5, 1, 0), Segment(6, 2), Segment(8, 1, 3))
     assert row.predictors.tolist() == [2, 3, 2, 7]
@@ -75,17 +75,33 @@ def test_a_group_holds_its_prompt_and_picture_once() -> None:
     assert row.vision["pixel_values"].shape == PIXELS.shape
 
 
-def test_a_group_is_never_split() -> None:
+def test_a_group_that_fits_into_a_row_stays_whole() -> None:
     prompts = [example([1, 2], []) for _ in range(3)]
     completions = [[ids(3, 4), ids(5, 6)]] * 3
-    rows = pack_groups(prompts, completions, max_tokens=5, blank=BLANK)
-    assert [groups for groups, _ in rows] == [[0], [1], [2]]
+    rows = pack_groups(prompts, completions, max_tokens=7, blank=BLANK)
+    assert [members for members, _ in rows] == [[0, 1], [2, 3], [4, 5]]
     assert all(row.completion_lengths.tolist() == [2, 2] for _, row in rows)
 
 
+def test_a_group_longer_than_a_row_is_cut_into_parts_with_its_prompt() -> None:
+    prompts = [example([1, 2], [], picture=True), example([7], [])]
+    completions = [[ids(3, 4), ids(5), ids(6, 6, 6, 6)], [ids(8)]]
+    rows = pack_groups(prompts, completions, max_tokens=5, blank=BLANK)
+    assert [(members, row.token_ids.tolist()) for members, row in rows[:2]] == [
+        ([2], [1, 2, 6, 6, 6, 6]),  # longer than the budget, alone
+        ([0, 1], [1, 2, 3, 4, 5]),
+    ]
+    assert [row.segments for _, row in rows[:2]] == [
+        (Segment(0, 2), Segment(2, 4, 0)),
+        (Segment(0, 2), Segment(2, 2, 0), Segment(4, 1, 0)),
+    ]
+    assert all(row.vision["pixel_values"].shape == PIXELS.shape for _, row in rows)
+    assert sorted(member for members, _ in rows for member in members) == [0, 1, 2, 3]
+
+
 def test_no_groups_give_one_row_of_the_blank() -> None:
-    ((groups, row),) = pack_groups([], [], max_tokens=5, blank=BLANK)
-    assert groups == []
+    ((members, row),) = pack_groups([], [], max_tokens=5, blank=BLANK)
+    assert members == []
     assert row.token_ids.tolist() == [90, 91]
 
 

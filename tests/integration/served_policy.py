@@ -66,9 +66,9 @@ class Policy:
         size = sampling.group_size
         drawn = [ids[mask] for ids, mask in zip(rollouts.token_ids, rollouts.mask, strict=True)]
         groups = [drawn[i * size : (i + 1) * size] for i in range(len(self.prompts))]
-        ((order, row),) = pack_groups(self.prompts, groups, max_tokens=100_000, blank=self.preprocessor.blank)
+        ((members, row),) = pack_groups(self.prompts, groups, max_tokens=100_000, blank=self.preprocessor.blank)
         bias = ban_bias(self.backbone.processor, self.backbone.model.lm_head.weight.shape[0], sampling.banned_strings)
         with torch.no_grad():
             learner = self.backbone(row, temperature=sampling.temperature, logit_bias=bias).logprobs
-        theirs = [rollouts.logprobs[p * size + i][rollouts.mask[p * size + i]] for p in order for i in range(size)]
+        theirs = [rollouts.logprobs[index][rollouts.mask[index]] for index in members]
         return float((learner - torch.cat(theirs)).abs().max())

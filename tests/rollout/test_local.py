@@ -38,13 +38,13 @@ def learner_logprobs(
     drawn = completions(rollouts)
     size = sampling.group_size
     grouped = [drawn[i * size : (i + 1) * size] for i in range(len(prompts))]
-    ((order, row),) = pack_groups(prompts, grouped, max_tokens=10_000, blank=tiny.preprocessor().blank)
+    ((members, row),) = pack_groups(prompts, grouped, max_tokens=10_000, blank=tiny.preprocessor().blank)
     backbone = local.backbone
     bias = ban_bias(backbone.processor, backbone.model.lm_head.weight.shape[0], sampling.banned_strings)
     with torch.no_grad():
         scored = backbone(row, temperature=sampling.temperature, logit_bias=bias).logprobs
-    by_group = dict(zip(order, scored.split([sum(map(len, grouped[i])) for i in order]), strict=True))
-    return torch.cat([by_group[i] for i in range(len(prompts))])
+    by_member = dict(zip(members, scored.split([len(drawn[i]) for i in members]), strict=True))
+    return torch.cat([by_member[i] for i in range(len(drawn))])
 
 
 def test_sampled_logprobs_are_the_learners(any_family: Tiny) -> None:
