@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,6 +54,12 @@ class Episode:
     def members(self, groups: Iterable[int]) -> list[int]:
         """Returns the indices of the groups' completions, group after group."""
         return [group * self.group_size + i for group in groups for i in range(self.group_size)]
+
+    def examples(self, members: Iterable[int]) -> list[Example]:
+        """Returns the prompts of some completions, each with its completion."""
+        return [
+            replace(self.prompts[index // self.group_size], completion_ids=self.completions[index]) for index in members
+        ]
 
     def select(self, groups: Sequence[int]) -> Episode:
         """Returns the episode of these groups alone, in this order."""

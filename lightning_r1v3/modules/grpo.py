@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from lightning_r1v3.modules.collect import collect_episode, score_rollouts
 from lightning_r1v3.modules.episode import Episode
 from lightning_r1v3.modules.episode_loss import ByCompletion, EpisodeLoss
 from lightning_r1v3.modules.episode_metrics import episode_sums, mean_across_ranks
+from lightning_r1v3.modules.length_schedule import LengthSchedule
 from lightning_r1v3.modules.minibatch import (
     CompletionRow,
     Update,
@@ -33,7 +33,7 @@ from lightning_r1v3.modules.minibatch import (
 from lightning_r1v3.modules.overlong import Overlong
 from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.modules.rollout_log import FILE_NAME, append_lines, rollout_lines
-from lightning_r1v3.modules.staleness import check_staleness
+from lightning_r1v3.modules.staleness import check_gap, check_staleness
 from lightning_r1v3.rollout.draws import ban_bias
 from lightning_r1v3.rollout.engine import AheadEngine
 from lightning_r1v3.rollout.errors import RolloutError
@@ -78,18 +78,16 @@ class GRPO(VLMModule):
             overlong: What becomes of long completions.
             max_new_tokens_at: From which step on completions may be how long (paper 3.3: 4,096 growing to 8,192);
                 before the first of these steps `sampling.max_new_tokens` holds.
-            max_logprob_gap: Stop, before the step, when learner and engine disagree by more nats a token (mean);
-                with `max_staleness` 1 that holds an episode's updates too.
+            max_logprob_gap: Stop before the step when learner and engine disagree by more nats a token (mean).
             max_staleness: 1 draws the next episode's completions while this one trains, so that they are one episode
-                old; `policy_loss.truncate_ratio` corrects for it. 0 is exactly on-policy. What was drawn ahead is not
-                in checkpoints: a resumed run draws it anew.
+                old; `policy_loss.truncate_ratio` corrects for it. A resumed run draws them anew.
             num_logged_rollouts: Completions of each episode written to `RUN/rollouts.jsonl`.
             allow_frozen_connector: Train although the connector is frozen, which makes RL collapse (paper 5.2).
             **base: See `VLMModule`.
 
         Raises:
-            ValueError: A group of one, top-p sampling, a length or a step out of range, a frozen connector without the
-                override, or old completions without an engine for them or the correction.
+            ValueError: A group of one, top-p sampling, a number out of range, a frozen connector without the override,
+                or old completions without an engine for them or the correction.
         """
         super().__init__(**base)
         if sampling.group_size < MIN_GROUP or sampling.top_p < 1:
@@ -107,11 +105,7 @@ class GRPO(VLMModule):
         self.prompts_per_episode = prompts_per_episode
         self.minibatches, self.epochs_per_episode = minibatches, epochs_per_episode
         self.overlong = overlong or Overlong()
-        if early := [step for step in max_new_tokens_at or {} if step < 0]:
-            raise ValueError(f"max_new_tokens_at: expected steps from 0 on, got {early}")
-        self.samplings = {0: sampling} | {
-            step: replace(sampling, max_new_tokens=length) for step, length in (max_new_tokens_at or {}).items()
-        }
+        self.length_schedule = LengthSchedule(sampling, max_new_tokens_at)
         self.max_staleness = max_staleness
         if max_staleness:
             check_staleness(self.engine, self.policy_loss)
@@ -157,10 +151,6 @@ class GRPO(VLMModule):
         ]
         return self._report(step, loss, num_drawn, updates, synced)
 
-    def sampling_at(self, step: int) -> Sampling:
-        """Returns how the completions of an episode are drawn after `step` optimizer steps."""
-        return self.samplings[max(start for start in self.samplings if start <= step)]
-
     @cached_property
     def logit_bias(self) -> Tensor:
         """float32 `[V]`: rules out what is never drawn, in the learner as in the engine."""
@@ -189,10 +179,10 @@ class GRPO(VLMModule):
         """Has the next episode's first completions drawn while this one trains."""
         assert isinstance(self.engine, AheadEngine), "checked when built"
         step = self.global_step + self.minibatches * self.epochs_per_episode
-        self.engine.prefetch(prompts[: self._num_groups(prompts)], self.sampling_at(step), step=step)
+        self.engine.prefetch(prompts[: self._num_groups(prompts)], self.length_schedule.at(step), step=step)
 
     def _draw(self, prompts: Sequence[Example], step: int) -> Episode:
-        sampling = self.sampling_at(step)
+        sampling = self.length_schedule.at(step)
         with self.phase("generate"):
             rollouts = self.engine.generate(prompts, sampling, step=step)
         with self.phase("score"):
@@ -258,16 +248,9 @@ class GRPO(VLMModule):
 
     def _check_gap(self, loss: EpisodeLoss, learner: dict[int, Tensor]) -> None:
         """Stops before a step on rollouts that this policy did not draw; all ranks must reach this."""
-        if self.max_logprob_gap is None:
-            return
-        total, num_tokens = loss.gap(learner)
-        gap = self.across_ranks(total) / max(1.0, self.across_ranks(num_tokens))
-        if not gap <= self.max_logprob_gap:
-            raise RuntimeError(
-                f"rollout/logprob_gap is {gap:.2g} nats a token, more than max_logprob_gap {self.max_logprob_gap:g}: "
-                f"the engine's weights (version {loss.episode.policy_version}) are not the learner's (version "
-                f"{self.global_step}), or it sees other tokens or pixels. No step was taken on these rollouts"
-            )
+        if self.max_logprob_gap is not None:
+            total, num_tokens = (self.across_ranks(number) for number in loss.gap(learner))
+            check_gap(total / max(1.0, num_tokens), self.max_logprob_gap, loss.episode, self.global_step)
 
     def _report(
         self, step: int, loss: EpisodeLoss, num_drawn: int, updates: list[Update], synced: SyncReport
@@ -286,7 +269,7 @@ class GRPO(VLMModule):
         if synced.num_bytes:
             self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds})
         self._keep_rollouts(step, episode, learner, by_completion(episode, order, stats.entropy))
-        completed = [(self._completed(episode, packed), row) for packed, row in rows]
+        completed = [(episode.examples(packed), row) for packed, row in rows]
         rewards = {"rewards": episode.rewards.reward[order], "accuracy": episode.rewards.accuracy[order]}
         return self.step_output(metrics["train/loss"], completed, stats) | rewards
 
@@ -296,10 +279,3 @@ class GRPO(VLMModule):
             return
         lines = rollout_lines(episode, logprobs, entropies, tokenizer=self.tokenizer, count=self.num_logged_rollouts)
         append_lines(Path(folder) / FILE_NAME, [{"step": step} | line for line in lines])
-
-    def _completed(self, episode: Episode, members: list[int]) -> list[Example]:
-        """The prompts of some completions, each with its completion."""
-        return [
-            replace(episode.prompts[index // episode.group_size], completion_ids=episode.completions[index])
-            for index in members
-        ]

@@ -1,7 +1,8 @@
-"""May completions be an episode old?"""
+"""How old may completions be, and are they as old as is said?"""
 
 from __future__ import annotations
 
+from lightning_r1v3.modules.episode import Episode
 from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rollout.engine import AheadEngine, RolloutEngine
 
@@ -21,4 +22,24 @@ def check_staleness(engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
         raise ValueError(
             "max_staleness 1 trains on completions of the episode before, which the loss must correct for: set "
             "policy_loss.truncate_ratio, e.g. 2"
+        )
+
+
+def check_gap(gap: float, limit: float, episode: Episode, step: int) -> None:
+    """Checks that learner and engine score an episode's tokens alike.
+
+    Args:
+        gap: Mean absolute difference, nats a token.
+        limit: Of it.
+        episode: The completions.
+        step: Of the learner.
+
+    Raises:
+        RuntimeError: They do not: the engine has other weights.
+    """
+    if not gap <= limit:
+        raise RuntimeError(
+            f"rollout/logprob_gap is {gap:.2g} nats a token, more than max_logprob_gap {limit:g}: the engine's weights "
+            f"(version {episode.policy_version}) are not the learner's (version {step}), or it sees other tokens or "
+            "pixels. No step was taken on these rollouts"
         )

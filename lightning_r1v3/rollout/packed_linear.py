@@ -19,9 +19,10 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
 
     Only float32 layers on a CPU that has oneDNN; all others stay as they are.
     """
-    layers = [module for module in model.modules() if _can_be_packed(module)]
+    linears = [module for module in model.modules() if type(module) is nn.Linear]  # 4-bit layers are a subclass
+    layers = [linear for linear in linears if _can_be_packed(linear.weight)]
     for layer in layers:
-        layer.forward = _packed_forward(layer)
+        layer.forward = _packed_forward(layer)  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
@@ -29,10 +30,8 @@ def packed_linears(model: nn.Module) -> Iterator[None]:
             del layer.forward
 
 
-def _can_be_packed(module: nn.Module) -> bool:
-    if type(module) is not nn.Linear or not torch.backends.mkldnn.is_available():  # a 4-bit layer is a subclass
-        return False
-    return module.weight.device.type == "cpu" and module.weight.dtype == torch.float32
+def _can_be_packed(weight: Tensor) -> bool:
+    return torch.backends.mkldnn.is_available() and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
 def _packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
