@@ -106,10 +106,8 @@ class GRPO(VLMModule):
         self.minibatches, self.epochs_per_episode = minibatches, epochs_per_episode
         self.overlong = overlong or Overlong()
         self.length_schedule = LengthSchedule(sampling, max_new_tokens_at)
-        self.max_staleness = max_staleness
-        if max_staleness:
-            check_staleness(self.engine, self.policy_loss)
-        self.max_logprob_gap = max_logprob_gap
+        check_staleness(max_staleness, self.engine, self.policy_loss)
+        self.max_staleness, self.max_logprob_gap = max_staleness, max_logprob_gap
         self.num_logged_rollouts = num_logged_rollouts
         self._reference: tuple[Backbone, ...] = ()  # in a tuple, so that it is no submodule: it is in no checkpoint
 

@@ -7,12 +7,14 @@ from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rollout.engine import AheadEngine, RolloutEngine
 
 
-def check_staleness(engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
-    """Checks that the next episode can be drawn while one trains, and that the loss corrects for it.
+def check_staleness(max_staleness: int, engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
+    """Checks that completions which may be old can be drawn while the trainer trains, and that the loss corrects for it.
 
     Raises:
         ValueError: The engine cannot draw beside the training, or nothing corrects for the old weights.
     """
+    if not max_staleness:
+        return
     if not isinstance(engine, AheadEngine) or not engine.draws_ahead:
         raise ValueError(
             "max_staleness 1 draws the next episode while this one trains, which needs a rollout server beside the "
