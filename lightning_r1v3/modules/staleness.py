@@ -8,7 +8,7 @@ from lightning_r1v3.rollout.engine import AheadEngine, RolloutEngine
 
 
 def check_staleness(max_staleness: int, engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
-    """Checks that completions which may be old can be drawn while the trainer trains, and that the loss corrects for it.
+    """Checks that completions that may be old can be drawn beside the training, and that the loss corrects for it.
 
     Raises:
         ValueError: The engine cannot draw beside the training, or nothing corrects for the old weights.
