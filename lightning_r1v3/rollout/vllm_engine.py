@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,7 +71,7 @@ class VLLMEngine:
         self._backbone: Backbone | None = None
         self._policy_version = 0
         self._name = secrets.token_hex(4)
-        self._asleep = False
+        self._asleep = self._closed = False
         self._thread: ThreadPoolExecutor | None = None
         self._prefetched: Prefetch | None = None
 
@@ -104,6 +105,7 @@ class VLLMEngine:
         if self._prefetched is not None:
             self._prefetched[1].exception()  # waits: weights must not change under a completion
         start = time.perf_counter()
+        self._closed = False
         self._backbone, self._policy_version = backbone, policy_version
         for attempt in range(1, self.patience.max_failures + 2):
             try:
@@ -147,7 +149,12 @@ class VLLMEngine:
         self._prefetched = (_key(prompts, sampling, step), drawn)
 
     def close(self) -> None:
-        """Ends the servers that this process started."""
+        """Ends the servers that this process started, and what is being drawn ahead."""
+        self._closed = True
+        if self._prefetched is not None and not self._prefetched[1].done():
+            for client in self._clients:
+                with suppress(ServerError):
+                    client.abort_requests()
         if self._broadcast is not None:
             self._broadcast.drop()
             self._broadcast = None
@@ -214,6 +221,8 @@ class VLLMEngine:
             if not requests:
                 self._set_asleep(self.mode == "colocate" and self._transfer == "ipc")
                 return join([drawn[number] for number in range(len(prompts))], policy_version=self._policy_version)
+            if self._closed:
+                raise RolloutError("the engine was closed")
             log.warning("%d of %d prompts are sent again: %s", len(requests), len(prompts), _first(errors))
             self._look_after(errors, mend=mend)
         raise RolloutError(

@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning_r1v3  # noqa: F401  (before lightning imports torchvision)
+
+# isort: split
 import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
