@@ -21,6 +21,8 @@ from lightning_r1v3.types import Example, RolloutBatch, Sampling
 BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
 SAMPLING = Sampling(group_size=3, max_new_tokens=40)
 PATIENCE = Patience(request_s=240, probe_s=60)
+LEAST_SPREAD = 0.02
+"""Of a parameter that begins as zeros."""
 OPTIONS = {"max_model_len": 1024, "served_model_name": "tiny"}
 
 
@@ -52,13 +54,14 @@ class Policy:
         return self.engine.generate(self.prompts, sampling, step=step)
 
     def change(self, group: str | None = None) -> None:
-        """Moves every weight of a module group, or of all three, and the version."""
+        """Moves what trains of a module group, or of all three, and the version."""
         groups = self.backbone.named_groups()
         generator = torch.Generator().manual_seed(self.version)
         with torch.no_grad():
             for _, parameter in [named for name in groups if group in {None, name} for named in groups[name]]:
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.add_(0.1 * parameter.std(correction=0) * noise)
+                if parameter.requires_grad:
+                    spread = max(float(parameter.std(correction=0)), LEAST_SPREAD)
+                    parameter.add_(0.1 * spread * torch.randn(parameter.shape, generator=generator))
         self.version += 1
 
     def gap(self, rollouts: RolloutBatch, sampling: Sampling = SAMPLING) -> float:

@@ -7,10 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 from served_policy import SAMPLING, Policy, backbone
 
-from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.backbone.config import Lora
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.server_process import ServerProcess
@@ -27,17 +25,6 @@ pytestmark = [
 
 GROUPS = ["vision_tower", "connector", "language_model"]
 TOKEN = "secret"
-
-
-def moved(trained: Backbone) -> Backbone:
-    """The backbone with noise on everything that trains."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in trained.parameters():
-            if parameter.requires_grad:
-                spread = max(float(parameter.std(correction=0)), 0.02)
-                parameter.add_(0.1 * spread * torch.randn(parameter.shape, generator=generator))
-    return trained
 
 
 def served(policy: Policy, folder: Path) -> RolloutBatch:
@@ -73,6 +60,7 @@ def served(policy: Policy, folder: Path) -> RolloutBatch:
     ],
 )
 def test_an_export_is_served_as_it_was_trained(lora: Lora | None, tmp_path: Path) -> None:
-    policy = Policy(moved(backbone(lora=lora)), VLLMEngine())
+    policy = Policy(backbone(lora=lora), VLLMEngine())
+    policy.change()
     policy.backbone.export(tmp_path / "hf")
     assert policy.gap(served(policy, tmp_path / "hf")) <= 1e-4

@@ -22,6 +22,7 @@ import torch
 from gate import Gate
 from served_policy import BASE, OPTIONS, PATIENCE, SAMPLING, Policy, backbone
 
+from lightning_r1v3.backbone.config import Lora
 from lightning_r1v3.rewards.judge_prompt import JudgeQuestion
 from lightning_r1v3.rewards.llm_verifier import LLMVerifier
 from lightning_r1v3.rollout.errors import RolloutError
@@ -122,6 +123,16 @@ def test_only_what_trains_is_sent_again(untied: Policy, token: str) -> None:
     connector_bytes = sum(p.nbytes for _, p in connector.backbone.named_groups()["connector"])
     assert connector.sync() == connector_bytes < whole / 10
     assert connector.gap(connector.draw()) <= TOLERANCE
+    untied.sync()  # takes its server back
+
+
+def test_adapters_are_merged_on_their_way(untied: Policy, token: str) -> None:
+    engine = VLLMEngine(servers=ServerSettings(urls=untied.urls), patience=PATIENCE)
+    adapted = Policy(backbone(lora=Lora(rank=4, groups=["vision_tower", "connector", "language_model"])), engine, 30)
+    whole = adapted.sync()
+    adapted.change()
+    assert adapted.sync() < whole
+    assert adapted.gap(adapted.draw()) <= TOLERANCE
     untied.sync()  # takes its server back
 
 
@@ -248,6 +259,33 @@ def test_a_server_that_hangs_is_replaced(tied: Policy) -> None:
             process.suspend()
         assert torch.equal(policy.draw().token_ids, expected.token_ids)
         assert engine.server_pids != [leader]
+    finally:
+        engine.close()
+
+
+@pytest.mark.soak
+def test_two_servers_share_the_prompts_and_a_killed_one_is_replaced(tied: Policy) -> None:
+    policy = Policy(tied.backbone, VLLMEngine(servers=ServerSettings(count=2, options=OPTIONS), patience=PATIENCE))
+    try:
+        policy.sync()
+        expected = policy.draw()
+        assert policy.gap(expected) <= TOLERANCE
+        os.killpg(policy.engine.server_pids[0], signal.SIGKILL)
+        assert torch.equal(policy.draw().token_ids, expected.token_ids)
+        assert len(policy.engine.server_pids) == 2
+    finally:
+        policy.engine.close()
+
+
+@pytest.mark.soak
+def test_a_server_beside_the_trainer_follows_it(tied: Policy) -> None:
+    engine = VLLMEngine(mode="colocate", servers=ServerSettings(options=OPTIONS), patience=PATIENCE)
+    policy = Policy(tied.backbone, engine, version=50)
+    try:
+        for _ in range(2):
+            policy.sync()
+            assert policy.gap(policy.draw()) <= TOLERANCE
+            policy.change()
     finally:
         engine.close()
 
