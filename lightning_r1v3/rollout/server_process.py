@@ -77,7 +77,7 @@ class ServerProcess:
         if not self.running:
             raise RolloutError(f"the rollout server ended with code {self.process.returncode}:\n{self.log_tail()}")
         if time.monotonic() > deadline:
-            raise RolloutError(f"the rollout server did not start in time (start_timeout_s):\n{self.log_tail()}")
+            raise RolloutError(f"the rollout server did not start in time (patience.start_s):\n{self.log_tail()}")
 
     def log_tail(self) -> str:
         """Returns the first errors in what the server wrote, and its end."""

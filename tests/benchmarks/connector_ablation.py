@@ -88,9 +88,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4, help="completions of each problem; default %(default)s")
     parser.add_argument("--prefix", default="connector_ablation", help="of the runs' names; another one starts anew")
     parser.add_argument("--max-steps", type=int, help="to try the benchmark out; give another --prefix with it")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="the connector's is always there")
     options = parser.parse_args()
     baseline = cells(REPOSITORY / options.start, RUNS / f"{options.prefix}-baseline/cells.json", options)
-    measured = {arm: [arm_cells(arm, seed, options) for seed in options.seeds] for arm in ARMS}
+    arms = [arm for arm in ARMS if arm == "connector" or arm in options.arms]
+    measured = {arm: [arm_cells(arm, seed, options) for seed in options.seeds] for arm in arms}
     tuned = measured["connector"]
     figures = {
         "seeds": options.seeds,

@@ -10,6 +10,7 @@ import pytest
 from served_policy import SAMPLING, Policy, backbone
 
 from lightning_r1v3.backbone.config import Lora
+from lightning_r1v3.rollout.errors import ServerError
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.server_process import ServerProcess
 from lightning_r1v3.rollout.server_settings import ServerSettings
@@ -27,20 +28,31 @@ GROUPS = ["vision_tower", "connector", "language_model"]
 TOKEN = "secret"
 
 
+def wait_for(server: ServerProcess, client: ServerClient, deadline: float) -> str:
+    """The version of the weights that the server began with, once it answers."""
+    while True:
+        try:
+            return client.weight_version()
+        except ServerError:
+            server.check(deadline)
+            time.sleep(0.5)
+
+
 def served(policy: Policy, folder: Path) -> RolloutBatch:
     """What a server of the folder draws for the policy's prompts."""
     settings = ServerSettings(options={"max_model_len": 1024, "load_format": "safetensors"})
     arguments = settings.arguments(str(folder), dtype="float32", transfer="gloo")
     server = ServerProcess(arguments, token=TOKEN, environment=dict(settings.variables("gloo")))
     try:
-        client = ServerClient(server.wait_for_address(time.monotonic() + 600), TOKEN, timeout_s=120)
+        deadline = time.monotonic() + 600
+        client = ServerClient(server.wait_for_address(deadline), TOKEN, timeout_s=120)
+        version = wait_for(server, client, deadline)
         model = policy.backbone.model
         wire = Wire(
             policy.backbone.processor,
             vocabulary=model.get_output_embeddings().weight.shape[0],
             image_token_id=model.config.image_token_id,
         )
-        version = client.weight_version()
         replies = [client.generate(wire.request(prompt, SAMPLING, step=0), timeout_s=240) for prompt in policy.prompts]
         drawn = [
             wire.completions(reply, prompt, weight_version=version)
