@@ -47,7 +47,7 @@ soak: $(READY)  ## the long tests: many seeds, many kills
 	@echo "Results: runs/soak/junit.xml"
 
 bench: $(READY) $(TRL_READY)  ## the benchmarks, one JSON line each
-	@for name in fused_pass sft_vs_trl grpo_vs_trl grpo_step_cost; do $(BIN)/python tests/benchmarks/$$name.py || exit 1; done
+	@for name in fused_pass sft_vs_trl grpo_vs_trl grpo_step_cost callback_cost weight_sync rollout_overlap; do $(BIN)/python tests/benchmarks/$$name.py || exit 1; done
 	@echo "Results: tests/benchmarks/results/"
 
 bench-env: $(TRL_READY)  ## install the peer that the benchmarks measure against into .venv-trl
