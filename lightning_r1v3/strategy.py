@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
-from lightning_r1v3.backbone.sharded_state import Saving, load_checkpoint, load_weights, start_saving
+from lightning_r1v3.backbone.sharded_state import Saving, load_checkpoint, load_weights, remove_checkpoint, start_saving
 from lightning_r1v3.backbone.sharding import Sharding
 
 ComputeDType = Literal["auto", "float32", "bfloat16"]
@@ -195,9 +195,10 @@ class VLMFSDPStrategy(ModelParallelStrategy):
         """Does nothing: `load_checkpoint` has done it."""
 
     def remove_checkpoint(self, filepath: str | Path) -> None:
-        """Removes a checkpoint folder."""
+        """Removes a checkpoint folder; all ranks must reach this."""
         self.finish_saving()
-        super().remove_checkpoint(filepath)
+        if self.is_global_zero:
+            remove_checkpoint(Path(filepath))
 
     def teardown(self) -> None:
         """Waits for the last checkpoint."""

@@ -67,9 +67,12 @@ def point(link: Path, name: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with what is in it, if it is there."""
+    """Removes a file, or a folder with what is in it, if it is there; a crash leaves no part of it under its name."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        old = path.with_name(f".{path.name}.removed")
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        shutil.rmtree(old)
     else:
         path.unlink(missing_ok=True)
 

@@ -21,6 +21,11 @@ _LAYOUT = "layout"
 """Of a file's metadata: for each tensor the shape of the whole one, and where this part begins in it."""
 
 
+def file_name(rank: int, world_size: int) -> str:
+    """Returns the name of a process's file."""
+    return f"shard-{rank:05d}-of-{world_size:05d}{SUFFIX}"
+
+
 def local_parts(tensors: Mapping[str, Tensor], *, copy: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns the parts that this process writes, on the CPU, and where they lie, as the file's metadata.
 
@@ -62,11 +67,14 @@ class ShardReader:
 
         Args:
             folder: With one file per process that wrote it.
+
+        Raises:
+            ValueError: Some of them are missing.
         """
         self.shapes: dict[str, list[int]] = {}
         """Of the whole tensors, by name."""
         self._parts: dict[str, list[tuple[Path, tuple[slice, ...]]]] = defaultdict(list)
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
+        for path in _all_files(folder):
             with safe_open(path, framework="pt") as file:
                 for name, layout in json.loads((file.metadata() or {})[_LAYOUT]).items():
                     sizes = file.get_slice(name).get_shape()
@@ -113,3 +121,14 @@ class ShardReader:
         shared = overlap(wanted, place)
         if shared is not None:
             local[relative(shared, wanted)].copy_(stored[relative(shared, place)])  # type: ignore[index]
+
+
+def _all_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob(f"*{SUFFIX}"))
+    num_written = int(files[0].stem.rpartition("-")[2]) if files else 1  # see `file_name`
+    if len(files) != num_written:
+        raise ValueError(
+            f"checkpoint {folder} is not whole: expected the files of {num_written} processes, got {len(files)}; take "
+            "another one"
+        )
+    return files

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
-from lightning_r1v3.backbone.shard_files import SUFFIX, ShardReader, local_parts, sync_to_disk, write_parts
+from lightning_r1v3.backbone.shard_files import SUFFIX, ShardReader, file_name, local_parts, sync_to_disk, write_parts
 
 REST = "rest.pt"
 """Everything but tensors: loops, callbacks, schedules, and the optimizers' settings."""
-ASIDE, REPLACED = ".partial", ".replaced"
+ASIDE, REPLACED, REMOVED = ".partial", ".replaced", ".removed"
+"""Names of folders that are not whole yet, make room for a newer one, or are not whole any more."""
 POLL_S, DEADLINE_S = 0.05, 1800.0
 """How often rank 0 looks for the others' files, and for how long."""
 _SETTINGS = "optimizer_settings"
@@ -78,7 +79,7 @@ def start_saving(
 
     def write() -> None:
         try:
-            write_parts(parts, metadata, aside / _file_name(rank, world_size))
+            write_parts(parts, metadata, aside / file_name(rank, world_size))
             if rank == 0:
                 torch.save(rest | {_SETTINGS: settings}, aside / REST)
                 sync_to_disk(aside / REST)
@@ -96,7 +97,7 @@ def load_checkpoint(module: nn.Module, optimizers: Sequence[Optimizer], path: Pa
     """Fills module and optimizers from a folder, written by any number of processes; returns the rest.
 
     Raises:
-        ValueError: It is no such folder, or does not fit the model.
+        ValueError: It is no such folder, not whole, or does not fit the model.
     """
     reader = load_weights(module, path)
     rest: dict[str, Any] = torch.load(path / REST, map_location="cpu", weights_only=True)
@@ -110,7 +111,7 @@ def load_weights(module: nn.Module, path: Path) -> ShardReader:
     """Fills a module's parameters and buffers from a folder; returns its reader.
 
     Raises:
-        ValueError: It is no such folder, or does not fit the model.
+        ValueError: It is no such folder, not whole, or does not fit the model.
     """
     if not is_sharded_checkpoint(path):
         kind = "a checkpoint in one file" if path.is_file() else "no checkpoint"
@@ -176,8 +177,19 @@ def _await_files(folder: Path, world_size: int) -> None:
         time.sleep(POLL_S)
 
 
-def restore_replaced(folder: Path) -> None:
-    """Puts those checkpoints back that a killed process had moved out of the way, and not replaced yet."""
+def remove_checkpoint(path: Path) -> None:
+    """Removes a checkpoint folder, if it is there: renamed first, so that no part of it is ever loaded."""
+    removed = path.with_name(path.name + REMOVED)
+    shutil.rmtree(removed, ignore_errors=True)
+    if path.is_dir():
+        path.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)  # what is left goes with the next start
+
+
+def recover_checkpoints(folder: Path) -> None:
+    """Puts those checkpoints back that a killed process had moved out of the way, and clears what it was removing."""
+    for removed in folder.glob(f"*{REMOVED}"):
+        shutil.rmtree(removed, ignore_errors=True)
     for replaced in folder.glob(f"*{REPLACED}"):
         path = replaced.with_name(replaced.name.removesuffix(REPLACED))
         with suppress(FileNotFoundError):  # another process was first
@@ -186,17 +198,13 @@ def restore_replaced(folder: Path) -> None:
 
 
 def _put_in_place(aside: Path, path: Path) -> None:
-    """Renames the finished folder; whatever moment this is cut off at, a whole one is left: see `restore_replaced`."""
+    """Renames the finished folder; whenever this is cut off, a whole one is left: see `recover_checkpoints`."""
     replaced = path.with_name(path.name + REPLACED)
-    shutil.rmtree(replaced, ignore_errors=True)
+    remove_checkpoint(replaced)
     if path.is_dir():
         path.rename(replaced)
     aside.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _file_name(rank: int, world_size: int) -> str:
-    return f"shard-{rank:05d}-of-{world_size:05d}{SUFFIX}"
+    remove_checkpoint(replaced)
 
 
 def _rank() -> int:

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_r1v3.backbone.sharded_state import restore_replaced
+from lightning_r1v3.backbone.sharded_state import recover_checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,9 @@ def find_checkpoint(ckpt_path: str, folder: Path) -> str:
     Raises:
         ValueError: There is no such checkpoint.
     """
-    restore_replaced(folder / "checkpoints")
-    written = sorted((folder / "checkpoints").glob("*.ckpt"), key=os.path.getmtime)
+    recover_checkpoints(folder / "checkpoints")
+    there = (path for path in (folder / "checkpoints").glob("*.ckpt") if path.exists())  # a link may lead nowhere
+    written = sorted(there, key=os.path.getmtime)
     if ckpt_path == "last" and written:
         return str(written[-1])
     if not Path(ckpt_path).exists():

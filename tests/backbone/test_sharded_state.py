@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from lightning_r1v3.backbone.shard_files import file_name
 from lightning_r1v3.backbone.sharded_state import (
     is_sharded_checkpoint,
     load_checkpoint,
     load_weights,
-    restore_replaced,
+    recover_checkpoints,
+    remove_checkpoint,
     start_saving,
 )
 
@@ -77,8 +80,34 @@ def test_an_older_checkpoint_is_replaced_and_nothing_is_left_beside(tmp_path: Pa
 def test_a_run_killed_between_the_two_renames_has_its_older_checkpoint(tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt")
     (tmp_path / "a.ckpt").rename(tmp_path / "a.ckpt.replaced")
-    restore_replaced(tmp_path)
+    recover_checkpoints(tmp_path)
     assert is_sharded_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_a_removed_checkpoint_is_gone(tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt")
+    for _ in range(2):
+        remove_checkpoint(tmp_path / "a.ckpt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_killed_while_it_removes_a_checkpoint_leaves_nothing_to_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.ckpt")
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        remove_checkpoint(tmp_path / "a.ckpt")
+    assert list(tmp_path.glob("*.ckpt")) == []
+    recover_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_without_the_file_of_a_process_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.ckpt")
+    (tmp_path / "a.ckpt" / file_name(0, 1)).rename(tmp_path / "a.ckpt" / file_name(0, 2))
+    with pytest.raises(ValueError, match="is not whole: expected the files of 2 processes, got 1"):
+        load_weights(trained(0)[0], tmp_path / "a.ckpt")
 
 
 def test_what_cannot_be_written_is_an_error_where_it_is_waited_for(tmp_path: Path) -> None:

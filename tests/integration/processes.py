@@ -4,23 +4,52 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
+from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 PATIENCE_S, GRACE_S = 600.0, 90.0
 """For a launch, whose runs take seconds; and for the other processes once one has left with an error."""
+POLL_S = 0.001
+"""Between two looks of a kill for its file: a checkpoint is written in some tens of milliseconds."""
 PRELOADED = ["lightning_r1v3.cli", "lightning_r1v3.modules", "tensorboard", "torch.distributed.fsdp"]
 
 
-def launch(workplace: Path, options: list[str], *, processes: int, nodes: int = 1) -> list[int]:
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL to one process of a launch, `delay_s` after files have appeared, one after the other.
+
+    The other processes get `grace_s` until they are killed too, as torchrun does.
+    """
+
+    rank: int
+    patterns: tuple[str, ...]
+    delay_s: float
+    grace_s: float = 1.0
+
+    def strike(self, workplace: Path, pid: int, over: threading.Event) -> None:
+        """Waits for the moment; once the launch is over, it never comes."""
+        for pattern in self.patterns:
+            while not any(workplace.glob(pattern)):
+                if over.wait(POLL_S):
+                    return
+        if not over.wait(self.delay_s):
+            os.kill(pid, signal.SIGKILL)
+
+
+def launch(
+    workplace: Path, options: list[str], *, processes: int, nodes: int = 1, kill: Kill | None = None
+) -> list[int]:
     """Runs the command line in `processes` processes over `nodes` pretended nodes; returns their exit codes.
 
-    What they say goes to `RANK.log` in a folder of the launch, the last of which is `workplace/launches/latest`. Once
-    one process has failed the others, which wait for it, are killed.
+    What they say goes to `RANK.log` in a folder of the launch: see `said`. Once one process has failed the others,
+    which wait for it, are killed.
     """
     logs = workplace / "launches"
     logs.mkdir(exist_ok=True)
@@ -34,7 +63,11 @@ def launch(workplace: Path, options: list[str], *, processes: int, nodes: int = 
     ]
     for process in started:
         process.start()
-    _await(started)
+    over = threading.Event()
+    if kill is not None:
+        threading.Thread(target=kill.strike, args=(workplace, started[kill.rank].pid, over), daemon=True).start()
+    _await(started, GRACE_S if kill is None else kill.grace_s)
+    over.set()
     return [process.exitcode or 0 for process in started]
 
 
@@ -44,13 +77,13 @@ def said(workplace: Path) -> str:
     return "\n".join(log.read_text() for log in sorted(folders[-1].glob("*.log")))
 
 
-def _await(processes: list[BaseProcess]) -> None:
+def _await(processes: list[BaseProcess], grace_s: float) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while any(process.is_alive() for process in processes):
         if any(process.exitcode for process in processes) or time.monotonic() > deadline:
             # One that was told to stop, or failed, leaves the others waiting in a collective.
             for process in processes:
-                process.join(GRACE_S)
+                process.join(grace_s)
                 process.kill()
         time.sleep(0.05)
 

@@ -1,54 +1,26 @@
 from __future__ import annotations
 
-import csv
 import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
 from processes import launch, said
 from safetensors.torch import load_file
+from sharded_runs import LAST_STEP, content, metric, write_configs
 
 from lightning_r1v3.modules.run_folder import find_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
-LAST_STEP = 20
-CHECKPOINTS = {
-    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-    "init_args": {"every_n_train_steps": 6, "save_top_k": -1, "filename": "{step}"},
-}
-
 Fit = Callable[..., list[int]]
-
-
-def configs(run: dict[str, Any]) -> dict[str, Any]:
-    steps = run["trainer"] | {"max_epochs": -1, "max_steps": LAST_STEP, "callbacks": []}
-    backbone = run["model"]["init_args"]["backbone"] | {"random_weights": False}
-    settings = run["model"]["init_args"] | {"backbone": backbone}
-    rollouts = {"sampling": {"group_size": 4, "max_new_tokens": 12}, "reward": {"class_path": "stand_ins.Arbitrary"}}
-    rollouts |= {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0001}}}
-    return {
-        "sft": run | {"trainer": steps, "model": run["model"] | {"init_args": settings}},
-        "grpo": run | {"trainer": steps, "model": model("GRPO", settings | rollouts)},
-        "connector": run | {"trainer": steps, "model": model("ConnectorTune", settings)},
-        "fsdp": {"trainer": {"strategy": {"class_path": "lightning_r1v3.strategy.VLMFSDPStrategy"}}},
-        "checkpoints": {"trainer": {"callbacks": [CHECKPOINTS]}},
-    }
-
-
-def model(stage: str, settings: dict[str, Any]) -> dict[str, Any]:
-    return {"class_path": f"lightning_r1v3.modules.{stage}", "init_args": settings}
 
 
 @pytest.fixture(scope="module")
 def fit(workplace: Path) -> Fit:
-    for name, config in configs(yaml.safe_load((workplace / "run.yaml").read_text())).items():
-        (workplace / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    write_configs(workplace)
 
     def run(stage: str, name: str, *options: str, processes: int, nodes: int = 1, sharded: bool = True) -> list[int]:
         files = [f"{stage}.yaml", *(["fsdp.yaml"] if sharded else [])]
@@ -65,18 +37,9 @@ def unbroken(fit: Fit, workplace: Path) -> Path:
     return workplace / "runs/sft2"
 
 
-def metric(run: Path, name: str) -> list[float]:
-    rows = csv.DictReader((run / "metrics.csv").read_text().splitlines())
-    return [float(row[name]) for row in rows if row[name]]
-
-
 def signaller(name: str, step: int) -> str:
     init_args = {"signal": name, "step": step}
     return f"--trainer.callbacks+={json.dumps({'class_path': 'stand_ins.Signaller', 'init_args': init_args})}"
-
-
-def content(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {path.name: load_file(path) for path in folder.glob("*.safetensors")}
 
 
 def test_two_processes_fine_tune_as_one_does(fit: Fit, unbroken: Path, workplace: Path) -> None:

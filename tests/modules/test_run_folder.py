@@ -51,6 +51,12 @@ def test_a_half_written_checkpoint_is_never_the_last(tmp_path: Path) -> None:
     assert find_checkpoint("last", tmp_path) == str(tmp_path / "checkpoints/step=1.ckpt")
 
 
+def test_a_link_to_a_checkpoint_that_is_gone_is_never_the_last(tmp_path: Path) -> None:
+    checkpoints(tmp_path, "step=1.ckpt")
+    (tmp_path / "checkpoints/last.ckpt").symlink_to("step=0.ckpt")
+    assert find_checkpoint("last", tmp_path) == str(tmp_path / "checkpoints/step=1.ckpt")
+
+
 def test_a_missing_checkpoint_is_refused_with_those_there_are(tmp_path: Path) -> None:
     checkpoints(tmp_path, "step=9.ckpt")
     with pytest.raises(ValueError, match=r"no such file; .*/checkpoints holds step=9\.ckpt"):
