@@ -111,11 +111,8 @@ def test_a_sharded_run_killed_again_and_again_ends_as_if_nothing_had_happened(
     history: Notes = {}
     saved = num_cut_off_saves = 0
     for number, (files, longest_s) in enumerate(moments.sample(AIMS[:num_kills], num_kills)):
-        step, notes, before = (
-            min(saved + moments.randint(1, 2), LAST_STEP - 1),
-            f"{name}.{number}",
-            cut_off(checkpoints),
-        )
+        notes, before = f"{name}.{number}", cut_off(checkpoints)
+        step = min(saved + moments.randint(1, 2), LAST_STEP - 1)
         patterns = tuple(f"{folder}/{file.format(step=step)}" for file in files)
         kill = Kill(moments.randrange(2), patterns, moments.uniform(0, longest_s))
         assert fit(name, notes, *options, kill=kill)[kill.rank] == -signal.SIGKILL, said(workplace)
