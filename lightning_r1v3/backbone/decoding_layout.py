@@ -65,7 +65,7 @@ class DecodingLayout:
         starts = counts.cumsum(0) - counts
         slot = torch.arange(int(counts.max()), device=owner.device)
         self._owner = owner
-        self._hidden = self._beyond[owner, None, None]
+        self._is_filler = self._beyond[owner, None, None]  # [B, 1, 1, longest prompt]
         self._place = torch.arange(len(owner), device=owner.device) - starts[owner]
         # A prompt with fewer completions than the widest repeats one; its result is computed and not read.
         repeated = slot.clamp(max=(counts[:, None] - 1).clamp(min=0))
@@ -77,7 +77,7 @@ class DecodingLayout:
         repeat = query.shape[1] // key.shape[1]
         grouped = query.unflatten(1, (-1, repeat))  # [B, kv_heads, repeat, head_dim]
         on_prompt = self._with_prompt(grouped, prompt_key.transpose(-1, -2))
-        on_prompt = on_prompt.masked_fill(self._hidden, float("-inf"))
+        on_prompt = on_prompt.masked_fill(self._is_filler, float("-inf"))
         scores = torch.cat([on_prompt, grouped @ own_key.transpose(-1, -2)], dim=-1)
         weights = (scores * scale).float().softmax(dim=-1).to(query.dtype)
         from_prompt, from_own = weights.split([on_prompt.shape[-1], own_key.shape[2]], dim=-1)

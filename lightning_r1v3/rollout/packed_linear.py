@@ -1,7 +1,7 @@
 """Linear layers of a decoding on a CPU, their weights in oneDNN's own layout.
 
-A decoding step multiplies a few rows with every weight. torch's product lays the weight out anew each time, which takes
-longer than the product; laid out once for all steps, as torch's inductor does it, small batches decode half as long.
+A decoding step multiplies a few rows with every weight, and torch's product lays the weight out anew each time. Here it
+is laid out once for all steps, as torch's inductor does it.
 """
 
 from __future__ import annotations

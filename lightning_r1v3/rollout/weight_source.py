@@ -39,8 +39,7 @@ class BackboneSource(WeightSource):
 
     def specs(self) -> list[tuple[str, list[int], bool]]:
         """Returns name, whole shape, and whether a forward pass needs it, of every parameter, frozen ones too."""
-        names = {weight.name for weight in self._backbone.weight_list()}
-        return [(name, list(shape), not self._is_unused(name)) for name, _, shape in self._weights(names)]
+        return [(name, list(shape), not self._is_unused(name)) for name, _, shape in self._weights()]
 
     @property
     def num_bytes(self) -> int:
@@ -72,12 +71,12 @@ class BackboneSource(WeightSource):
         self._trained |= {weight.name for weight in used if weight.is_trained}
         return {weight.name for weight in used if not self.trainable_only or weight.name in self._trained}
 
-    def _weights(self, names: set[str]) -> list[Weight]:
-        """What a pass over these parameters yields, without their values."""
+    def _weights(self, names: set[str] | None = None) -> list[Weight]:
+        """What a pass over these parameters, or all, yields, without their values."""
         return [
             (sent, self._dtype or weight.dtype, tuple(weight.shape))
             for weight in self._backbone.weight_list()
-            if weight.name in names
+            if names is None or weight.name in names
             for sent in self._sent_names(weight.name)
         ]
 

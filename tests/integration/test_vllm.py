@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,13 +17,13 @@ import psutil
 import pytest
 import torch
 from gate import Gate
-from served_policy import BASE, OPTIONS, PATIENCE, SAMPLING, Policy, backbone
+from served_policy import OPTIONS, PATIENCE, SAMPLING, Policy, backbone
 
 from lightning_r1v3.backbone.config import Lora
 from lightning_r1v3.rewards.judge_prompt import JudgeQuestion
 from lightning_r1v3.rewards.llm_verifier import LLMVerifier
 from lightning_r1v3.rollout.errors import RolloutError
-from lightning_r1v3.rollout.server_settings import Patience, ServerSettings
+from lightning_r1v3.rollout.server_settings import ServerSettings
 from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
 from lightning_r1v3.types import Sampling
@@ -245,70 +242,3 @@ def test_a_killed_server_is_replaced_and_no_completion_lost(tied: Policy) -> Non
     assert torch.equal(rollouts.token_ids, expected.token_ids)
     assert tied.gap(rollouts) <= TOLERANCE
     assert psutil.wait_procs(workers, timeout=120)[1] == []
-
-
-@pytest.mark.soak
-def test_a_server_that_hangs_is_replaced(tied: Policy) -> None:
-    engine = VLLMEngine(servers=ServerSettings(options=OPTIONS), patience=Patience(request_s=60, probe_s=30))
-    policy = Policy(tied.backbone, engine)
-    try:
-        policy.sync()
-        expected = policy.draw()
-        (leader,) = engine.server_pids
-        for process in [psutil.Process(leader), *psutil.Process(leader).children(recursive=True)]:
-            process.suspend()
-        assert torch.equal(policy.draw().token_ids, expected.token_ids)
-        assert engine.server_pids != [leader]
-    finally:
-        engine.close()
-
-
-@pytest.mark.soak
-def test_two_servers_share_the_prompts_and_a_killed_one_is_replaced(tied: Policy) -> None:
-    policy = Policy(tied.backbone, VLLMEngine(servers=ServerSettings(count=2, options=OPTIONS), patience=PATIENCE))
-    try:
-        policy.sync()
-        expected = policy.draw()
-        assert policy.gap(expected) <= TOLERANCE
-        os.killpg(policy.engine.server_pids[0], signal.SIGKILL)
-        assert torch.equal(policy.draw().token_ids, expected.token_ids)
-        assert len(policy.engine.server_pids) == 2
-    finally:
-        policy.engine.close()
-
-
-@pytest.mark.soak
-def test_a_server_beside_the_trainer_follows_it(tied: Policy) -> None:
-    engine = VLLMEngine(mode="colocate", servers=ServerSettings(options=OPTIONS), patience=PATIENCE)
-    policy = Policy(tied.backbone, engine, version=50)
-    try:
-        for _ in range(2):
-            policy.sync()
-            assert policy.gap(policy.draw()) <= TOLERANCE
-            policy.change()
-    finally:
-        engine.close()
-
-
-TRAINER = """
-import sys, time
-from lightning_r1v3.rollout.server_process import ServerProcess
-
-server = ServerProcess(sys.argv[1:], token="secret", environment={"VLLM_CPU_KVCACHE_SPACE": "1"})
-server.wait_for_address(time.monotonic() + 300)
-print(server.process.pid, flush=True)
-time.sleep(600)
-"""
-
-
-def test_servers_do_not_outlive_a_killed_trainer() -> None:
-    options = ["--model", str(BASE), "--dtype", "float32", "--enforce-eager"]
-    trainer = subprocess.Popen([sys.executable, "-c", TRAINER, *options], stdout=subprocess.PIPE, text=True)
-    assert trainer.stdout is not None
-    server = psutil.Process(int(trainer.stdout.readline()))
-    while len(children := server.children(recursive=True)) < 3:  # the engine's own processes
-        time.sleep(0.2)
-    trainer.kill()
-    trainer.wait()
-    trainer.stdout.close()
-    assert psutil.wait_procs([server, *children], timeout=120)[1] == []
