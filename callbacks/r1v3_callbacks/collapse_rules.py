@@ -53,6 +53,8 @@ class Limits:
 
     entropy_fall: float = 0.4
     """Share of the earlier entropy that is left."""
+    entropy_slow_fall: float = 0.5
+    """Likewise, of the entropy at the far end of the reference: a fall in small steps drags its reference along."""
     entropy_rise: float = 2.0
     """Times the earlier entropy."""
     reward_fall: float = 0.4
@@ -76,7 +78,7 @@ class Limits:
         Raises:
             ValueError: One is out of its range.
         """
-        shares = (self.entropy_fall, self.reward_fall, self.repetition_rise, self.unrest)
+        shares = (self.entropy_fall, self.entropy_slow_fall, self.reward_fall, self.repetition_rise, self.unrest)
         factors = (self.entropy_rise, self.grad_norm_rise, self.length_rise)
         if not all(0 < share < 1 for share in shares) or not all(factor > 1 for factor in factors):
             raise ValueError(f"limits: expected shares in (0, 1) and factors above 1, got {self}")
@@ -123,6 +125,11 @@ class History:
             return level(self.start[name])
         return series.reference()
 
+    def oldest(self, name: str) -> Level:
+        """Returns how things were at the far end of the reference; NaN as long as that is short."""
+        values = self.series[name].values
+        return level(values[:NUM_LONG] if len(values) >= 2 * NUM_LONG else [])
+
     def scatter(self, name: str) -> float:
         """Returns how much single steps scatter, now or before."""
         return max(0.0, *(value.scatter for value in (self.recent(name), self.before(name)) if value.scatter >= 0))
@@ -145,8 +152,10 @@ class History:
 
 
 def entropy_collapse(history: History, limits: Limits) -> float:
-    """The policy has stopped exploring."""
-    return -_log_ratio(history, "entropy", limits.num_scatter) / -math.log(limits.entropy_fall)
+    """The policy stops exploring, at once or step by step."""
+    quick = _log_ratio(history, "entropy", limits.num_scatter)
+    slow = _log_ratio(history, "entropy", limits.num_scatter, before=history.oldest("entropy"))
+    return max(quick / math.log(limits.entropy_fall), slow / math.log(limits.entropy_slow_fall))
 
 
 def entropy_surge(history: History, limits: Limits) -> float:
@@ -218,12 +227,12 @@ def severities(history: History, limits: Limits) -> dict[str, float]:
     return {name: value if value > 0 else 0.0 for name, value in found.items()}  # NaN becomes 0
 
 
-def _log_ratio(history: History, name: str, num_scatter: float) -> float:
+def _log_ratio(history: History, name: str, num_scatter: float, before: Level | None = None) -> float:
     """Logarithm of how things are over how they were; 0 within the scatter of a median."""
-    now, before = history.recent(name).middle, history.before(name).middle
-    if not abs(now - before) > num_scatter * MEDIAN_ERROR * history.scatter(name):
+    now, then = history.recent(name).middle, (before or history.before(name)).middle
+    if not abs(now - then) > num_scatter * MEDIAN_ERROR * history.scatter(name):
         return 0.0
-    return math.log(max(now, TINY) / max(before, TINY))
+    return math.log(max(now, TINY) / max(then, TINY))
 
 
 def _fall(history: History, name: str, limits: Limits) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from math import prod
 
 import torch
@@ -70,16 +71,29 @@ def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTE
     return buckets
 
 
+def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket]]:
+    """Yields the buckets in lists of at most so many bytes, or of one bucket."""
+    share: list[Bucket] = []
+    for bucket in buckets:
+        if share and sum(each.num_bytes for each in share) + bucket.num_bytes > max_bytes:
+            yield share
+            share = []
+        share.append(bucket)
+    if share:
+        yield share
+
+
 def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the next one may overwrite it.
+    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the next but one may overwrite it.
 
     Raises:
         ValueError: A tensor is not the one that was planned.
     """
     coming = iter(tensors)
     # Fresh memory costs more than the copy into it. A tensor that fills a bucket alone is sent from where it lies.
-    memory = torch.empty(max((bucket.num_bytes for bucket in buckets), default=0), dtype=torch.uint8)
-    for bucket in buckets:
+    shared = max((bucket.num_bytes for bucket in buckets if bucket.num_bytes != bucket.specs[0].num_bytes), default=0)
+    memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(2)])
+    for bucket, memory in zip(buckets, memories, strict=False):
         buffer = memory[: bucket.num_bytes]
         for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
             name, tensor = next(coming)

@@ -6,8 +6,8 @@ vLLM loads `register` in each of its processes, through the entry point `vllm.ge
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -26,8 +26,11 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 
-from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, filled, plan_buckets
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, filled, plan_buckets, shares
 from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
+
+MAX_BYTES_KEPT = 2**30
+"""What a worker keeps beside its weights before it loads it, unless a single tensor is larger."""
 
 
 @dataclass
@@ -84,6 +87,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     init_info_cls = GlooInitInfo
     update_info_cls = GlooUpdateInfo
     _group: GlooGroup | None = None
+    _memory: Tensor | None = None
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
@@ -115,24 +119,31 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
-        """Loads bucket after bucket, while the next one is on its way."""
-        assert self._group is not None, "init_transfer_engine comes first"
-        arrived: list[tuple[str, Tensor]] = []
-        for bucket in update_info.buckets:
-            buffer = torch.empty(bucket.num_bytes, dtype=torch.uint8)
-            work = self._group.broadcast(buffer)
-            self._load(arrived)
-            work.wait()
-            arrived = bucket.views(buffer)
-        self._load(arrived)
+        """Receives all, or a large share, before loading it: so long the trainer waits."""
+        self.model.load_weights((name, tensor.to(self.device)) for name, tensor in self._arrivals(update_info.buckets))
 
-    def _load(self, weights: list[tuple[str, Tensor]]) -> None:
-        if weights:
-            self.model.load_weights([(name, tensor.to(self.device)) for name, tensor in weights])
+    def _arrivals(self, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
+        assert self._group is not None, "init_transfer_engine comes first"
+        parts = list(shares(buckets, max_bytes=MAX_BYTES_KEPT))
+        for share in parts:
+            sizes = [bucket.num_bytes for bucket in share]
+            # A layer's tensors may come in two shares, and are needed together.
+            memory = self._kept_memory(sum(sizes)) if len(parts) == 1 else torch.empty(sum(sizes), dtype=torch.uint8)
+            buffers = memory.split(sizes)
+            for work in [self._group.broadcast(buffer) for buffer in buffers]:
+                work.wait()
+            for bucket, buffer in zip(share, buffers, strict=True):
+                yield from bucket.views(buffer)
+
+    def _kept_memory(self, num_bytes: int) -> Tensor:
+        """Memory of the updates before: fresh pages would cost more than what is written into them."""
+        if self._memory is None or len(self._memory) < num_bytes:
+            self._memory = torch.empty(num_bytes, dtype=torch.uint8)
+        return self._memory[:num_bytes]
 
     def shutdown(self) -> None:
         """Leaves the group."""
-        self._group = None
+        self._group = self._memory = None
 
 
 class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
@@ -140,6 +151,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
 
     init_info_cls = GlooTrainerInitInfo
     _group: GlooGroup | None = None
+    _loaded: Future[None] | None = None
 
     @classmethod
     def trainer_init(
@@ -156,11 +168,15 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         host, world_size, timeout_s = init_info.host, init_info.world_size, init_info.timeout_s
         store, port = open_store(host, timeout_s=timeout_s)
         worker = GlooInitInfo(host, port, rank_offset=SENDER + 1, world_size=world_size, timeout_s=timeout_s)
-        with _beside(self.client.init_weight_transfer_engine, vars(worker)):
+        with _beside(self.client.init_weight_transfer_engine, vars(worker)) as joined:
             self._group = GlooGroup(store, host, rank=SENDER, world_size=world_size, timeout_s=timeout_s)
+        joined.result()
 
     def send_weights(self) -> None:
-        """Sends everything that the source yields; on other ranks than the sender takes part in gathering it."""
+        """Sends everything that the source yields; on other ranks than the sender takes part in gathering it.
+
+        Returns once it is sent, so that it may change; `finish` is to follow.
+        """
         assert self.source is not None
         if not self.is_sender:
             for _ in self.source:
@@ -174,10 +190,22 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             "shapes": [list(spec.shape) for spec in specs],
         }
         self.client.start_weight_update()
-        with _beside(self.client.update_weights, update):
+        with _beside(self.client.update_weights, update) as self._loaded:
+            before: Any = None
             for buffer in filled(plan_buckets(specs), self.source):
-                self._group.broadcast(buffer).wait()
-        self.client.finish_weight_update()
+                sent = self._group.broadcast(buffer)
+                if before is not None:
+                    before.wait()
+                before = sent
+            if before is not None:
+                before.wait()
+
+    def finish(self) -> None:
+        """Waits until the servers have loaded what was sent, and ends the update."""
+        if self.is_sender:
+            assert self._loaded is not None, "send_weights comes first"
+            self._loaded.result()
+            self.client.finish_weight_update()
 
     def shutdown(self) -> None:
         """Closes the group."""
@@ -207,12 +235,12 @@ def register_backend() -> None:
 
 
 @contextmanager
-def _beside(call: Any, argument: Any) -> Iterator[None]:
-    """Runs a call that waits for the other side, which the body is; its error is the cause of the body's."""
-    with ThreadPoolExecutor(1) as thread:
-        pending = thread.submit(call, argument)
-        try:
-            yield
-        except RuntimeError as error:
-            raise (pending.exception() or error) from error
-        pending.result()
+def _beside(call: Callable[[Any], None], argument: Any) -> Iterator[Future[None]]:
+    """Starts a call that waits for the other side, which the body is; its error is the cause of the body's."""
+    thread = ThreadPoolExecutor(1)
+    pending = thread.submit(call, argument)
+    thread.shutdown(wait=False)
+    try:
+        yield pending
+    except RuntimeError as error:
+        raise (pending.exception() or error) from error

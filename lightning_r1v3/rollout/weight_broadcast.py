@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from lightning_r1v3.backbone import Backbone
@@ -31,9 +32,12 @@ class WeightBroadcast:
         self._backbone: Backbone | None = None
         self._whole_model_sent = False
         self._last_version = ""
+        self._taken_over: Future[None] | None = None
 
     def run(self, backbone: Backbone, clients: Sequence[ServerClient], *, weight_version: str) -> int:
-        """Sends the weights, and has the servers forget what the old ones computed; all ranks must reach this.
+        """Sends the weights, and returns once they may change; all ranks must reach this.
+
+        `wait` tells when the servers have them, and have forgotten what the old ones computed.
 
         Args:
             backbone: The policy.
@@ -57,11 +61,20 @@ class WeightBroadcast:
         self._whole_model_sent, self._last_version = True, weight_version
         return sent[0]
 
+    def wait(self) -> None:
+        """Returns once the servers answer with the weights that were sent.
+
+        Raises:
+            ServerError: One does not.
+        """
+        if self._taken_over is not None:
+            self._taken_over.result()
+
     def drop(self) -> None:
         """Closes the way: a server was lost, and the next one has none of the weights."""
         if self._transfer is not None:
             self._transfer.close()
-        self._transfer, self._whole_model_sent = None, False
+        self._transfer, self._whole_model_sent, self._taken_over = None, False, None
 
     def _drop_if_stale(self, clients: Sequence[ServerClient]) -> None:
         """Closes the way where a server was started anew, or has had another trainer: it would not meet us there."""
@@ -88,9 +101,16 @@ class WeightBroadcast:
             for client in told:
                 client.pause()
             num_bytes = self._transfer.send(trainable_only=self._whole_model_sent, weight_version=weight_version)
-            for client in told:
-                client.reset_caches()
-                client.resume()
         finally:
             self._transfer.source.finish_pass()
+        thread = ThreadPoolExecutor(1)
+        self._taken_over = thread.submit(_take_over, self._transfer, told)
+        thread.shutdown(wait=False)
         return num_bytes
+
+
+def _take_over(transfer: WeightTransfer, clients: Sequence[ServerClient]) -> None:
+    transfer.finish()
+    for client in clients:
+        client.reset_caches()
+        client.resume()

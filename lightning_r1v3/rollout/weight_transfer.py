@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from vllm.distributed.weight_transfer import TrainerWeightTransferEngine, WeightTransferTrainerFactory
 
-from lightning_r1v3.rollout.gloo import GlooTrainerInitInfo, register_backend
+from lightning_r1v3.rollout.gloo import GlooTrainerEngine, GlooTrainerInitInfo, register_backend
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.weight_source import BackboneSource
 
@@ -76,7 +76,7 @@ class WeightTransfer:
         )
 
     def send(self, *, trainable_only: bool, weight_version: str) -> int:
-        """Sends the weights and returns their bytes; all ranks must reach this.
+        """Sends the weights and returns their bytes, once they may change; all ranks must reach this.
 
         Args:
             trainable_only: Leave out what is frozen.
@@ -86,6 +86,11 @@ class WeightTransfer:
         self._servers.weight_version = weight_version
         self._engine.send_weights()
         return self.source.num_bytes
+
+    def finish(self) -> None:
+        """Waits until the servers have loaded what was sent."""
+        if isinstance(self._engine, GlooTrainerEngine):  # vLLM's own engines have waited already
+            self._engine.finish()
 
     def close(self) -> None:
         """Closes the way on this side."""

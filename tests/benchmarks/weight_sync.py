@@ -1,8 +1,9 @@
 """A sync of a real vLLM server over gloo against one flat broadcast of the same bytes.
 
 The model has 200 M parameters, all of which are sent, between two processes of this machine. `transfer` is the way of
-the weights alone: packed into buckets, sent, received. `sync` is all of it: vLLM also loads what arrives, which its
-kernels keep in layouts of their own, resets its caches and answers. Needs vLLM.
+the weights alone: packed into buckets, sent, received. `sync` is what holds the trainer: the server is paused, gets
+ready, and receives. `answer` goes on to the first token after it: vLLM has loaded what arrived, which its kernels keep
+in layouts of their own, and reset its caches; a token without a sync before it is taken off. Needs vLLM.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ import torch
 from report import report
 
 from lightning_r1v3.backbone import Backbone, BackboneConfig
+from lightning_r1v3.data.mini import generate
+from lightning_r1v3.data.preprocess import Preprocessor
+from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets
 from lightning_r1v3.rollout.gloo_group import GlooGroup, open_store
 from lightning_r1v3.rollout.server_settings import ServerSettings
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
+from lightning_r1v3.types import Sampling
 
 BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
 LANGUAGE: dict[str, Any] = {
@@ -35,7 +40,10 @@ LANGUAGE: dict[str, Any] = {
     "num_attention_heads": 16,
     "num_key_value_heads": 16,
 }
-NUM_PAIRS = 7
+SEED = 0
+NUM_WARMUP_PAIRS, NUM_PAIRS = 3, 9
+ONE_TOKEN = Sampling(group_size=1, max_new_tokens=1)
+WAYS = ("transfer", "sync", "answer")
 MAX_RATIO = 1.5
 HOST, TIMEOUT_S = "127.0.0.1", 600.0
 
@@ -71,7 +79,7 @@ class Peer:
 def receive(sizes: list[int], port: int) -> None:
     group = GlooGroup.join(HOST, port, rank=1, world_size=2, timeout_s=TIMEOUT_S)
     flat = torch.zeros(sum(sizes), dtype=torch.uint8)
-    for _ in range(NUM_PAIRS + 1):
+    for _ in range(NUM_WARMUP_PAIRS + NUM_PAIRS):
         for parts in ([flat], flat.split(sizes)):
             for part in parts:
                 group.broadcast(part).wait()
@@ -88,29 +96,42 @@ def main() -> None:
     if arguments.receive:
         receive(arguments.receive, arguments.port)
         return
+    report("weight_sync", measure(), seed=SEED)
+
+
+def measure() -> dict[str, Any]:
+    """Returns the figures."""
+    torch.manual_seed(SEED)
     overrides = {f"text_config.{name}": value for name, value in LANGUAGE.items()}
     backbone = Backbone.from_config(BackboneConfig(str(BASE), random_weights=True, overrides=overrides))
-    engine = VLLMEngine(servers=ServerSettings(options={"max_model_len": 256}))
+    engine = VLLMEngine(servers=ServerSettings(options={"max_model_len": 1024}))
+    (sample,) = generate("train", 1, seed=SEED)
+    prompt = Preprocessor(backbone.processor, PromptFormat(system_prompt=None))(sample)
+    assert prompt is not None
+    rounds = []
     try:
-        num_bytes = engine.sync(backbone).num_bytes  # starts the server, and warms up
         peer = Peer([(name, p.detach()) for name, p in backbone.model.named_parameters()])
-        peer.seconds()
-        rounds = [
-            peer.seconds() | {"sync": engine.sync(backbone, policy_version=number).seconds}
-            for number in range(1, NUM_PAIRS + 1)
-        ]
+        for number in range(NUM_WARMUP_PAIRS + NUM_PAIRS):  # the first one starts the server
+            seconds = peer.seconds()
+            start = time.perf_counter()
+            synced = engine.sync(backbone, policy_version=number)
+            engine.generate([prompt], ONE_TOKEN, step=number)
+            answered = time.perf_counter()
+            engine.generate([prompt], ONE_TOKEN, step=-number - 1)
+            again = time.perf_counter() - answered
+            rounds.append(seconds | {"sync": synced.seconds, "answer": answered - start - again})
         peer.process.communicate()
     finally:
         engine.close()
-    ratios = {way: statistics.median(each[way] / each["flat"] for each in rounds) for way in ("transfer", "sync")}
-    figures = {
+    rounds = rounds[NUM_WARMUP_PAIRS:]
+    ratios = {way: statistics.median(each[way] / each["flat"] for each in rounds) for way in WAYS}
+    return {
         "parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
-        "bytes": num_bytes,
+        "bytes": synced.num_bytes,
         "time_ratio": {way: round(ratio, 3) for way, ratio in ratios.items()},
-        "seconds": {way: [round(each[way], 3) for each in rounds] for way in ("flat", "transfer", "sync")},
+        "seconds": {way: [round(each[way], 3) for each in rounds] for way in ("flat", *WAYS)},
         "met": ratios["sync"] <= MAX_RATIO,
     }
-    report("weight_sync", figures, seed=0)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,19 @@ def test_each_failure_is_caught_within_30_steps(sign: str, failing: Callable[[Fa
     assert {"entropy", "reward_before", "reward_peak_5"} <= first[2].keys()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_fall_of_entropy_is_caught_though_it_drags_its_reference_along(seed: int) -> None:
+    noise, watched = random.Random(seed), watch()
+    caught = []
+    for step in range(STEPS):
+        facts = healthy(0, noise)
+        caught += [
+            (step, alarm.sign) for alarm in watched.add(replace(facts, entropy=facts.entropy * 0.5 ** (step / 35)))
+        ]
+    assert caught[0][1] == "entropy_collapse"
+    assert 35 < caught[0][0] <= 35 + 30
+
+
 def test_unrest_short_of_either_limit_means_too_high_a_rate() -> None:
     def unrest(facts: Facts, since: float) -> Facts:
         return replace(facts, entropy=1.7 * facts.entropy, reward=0.6 * facts.reward)

@@ -11,13 +11,14 @@ from typing import Any
 
 
 class Gate(ThreadingHTTPServer):
-    """Stands in front of a real server, and lets requests for completions fail or wait."""
+    """Stands in front of a real server, and lets requests to one path fail or wait."""
 
     daemon_threads = True
 
     def __init__(self, url: str) -> None:
         super().__init__(("127.0.0.1", 0), _GateHandler)
         self.target = url
+        self.path = "/inference/v1/generate"
         self.failures_left = 0
         self.stalls_left = 0
         self.stall_s = 0.0
@@ -44,7 +45,7 @@ class _GateHandler(BaseHTTPRequestHandler):
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
-        if self.path == "/inference/v1/generate":
+        if self.path == self.server.path:
             self.server.stall()
             if self.server.fails():
                 self._answer(500, b"out of order")

@@ -223,6 +223,17 @@ def test_prompts_that_are_never_answered_are_sent_again(gated: Policy, gate: Gat
     assert gate.stalls_left < 0
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+def test_weights_that_a_server_did_not_take_over_are_sent_again(gated: Policy, gate: Gate, ahead: bool) -> None:
+    expected = gated.draw()
+    gate.path, gate.num_requests, gate.failures_left = "/finish_weight_update", 0, 1
+    gated.sync()  # the trainer goes on before this fails
+    if ahead:
+        gated.engine.prefetch(gated.prompts, SAMPLING, step=0)
+    assert torch.equal(gated.draw().token_ids, expected.token_ids)
+    assert gate.num_requests == 2
+
+
 def test_an_engine_that_keeps_failing_says_so(gated: Policy, gate: Gate) -> None:
     gate.failures_left = 1000
     with pytest.raises(RolloutError, match=r"4 of 4 prompts have no completions after 3 attempts.*HTTP 500"):

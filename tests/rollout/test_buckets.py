@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets
+from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets, shares
 
 TENSORS: list[tuple[str, Tensor]] = [
     ("a", torch.arange(3, dtype=torch.bfloat16)),
@@ -28,6 +28,20 @@ def test_what_is_packed_comes_out(bucket_bytes: int) -> None:
 
 def test_a_bucket_is_closed_once_it_is_large() -> None:
     assert [len(bucket.specs) for bucket in plan_buckets(SPECS, bucket_bytes=64)] == [3, 1]
+
+
+@pytest.mark.parametrize(("max_bytes", "sizes"), [(1, [1, 1, 1, 1]), (160, [2, 1, 1]), (10_000, [4])])
+def test_shares_hold_at_most_so_many_bytes_or_one_bucket(max_bytes: int, sizes: list[int]) -> None:
+    buckets = plan_buckets(SPECS, bucket_bytes=1)
+    parts = list(shares(buckets, max_bytes=max_bytes))
+    assert [bucket for part in parts for bucket in part] == buckets
+    assert [len(part) for part in parts] == sizes
+
+
+def test_the_buffer_before_may_still_be_on_its_way() -> None:
+    buffers = filled(plan_buckets([SPECS[0], SPECS[3]] * 3, bucket_bytes=32), [TENSORS[0], TENSORS[3]] * 3)
+    first, second = next(buffers), next(buffers)
+    assert first.data_ptr() != second.data_ptr()
 
 
 def test_every_buffer_is_as_large_as_planned() -> None:
