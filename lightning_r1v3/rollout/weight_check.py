@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,14 +19,20 @@ class WeightCheck:
     model_runner: Any
     model_config: Any
     parallel_config: Any
+    finish_weight_update: Callable[[], None]
+    _weight_update_active: bool
 
     def first_weight_difference(self, specs: str) -> dict[str, str]:
         """Returns `difference`: the first one as text, or empty where every weight finds its place and none is missing.
+
+        An update that was begun and not finished is finished: all weights are to follow.
 
         Args:
             specs: JSON list of `[name, shape, needed]` of all of the trainer's weights. One that is not `needed` may be
                 unknown here: no forward pass uses it.
         """
+        if self._weight_update_active:  # of a trainer that broke off: vLLM would begin no other
+            self.finish_weight_update()
         whole = self.parallel_config.tensor_parallel_size == 1
         model = self.model_runner.get_model()
         difference = first_difference(model, self.model_config, json.loads(specs), compare_sizes=whole)
