@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from r1v3_callbacks.robust import Level, Series, level
+from r1v3_callbacks.robust import middle, scatter, trend
 
 NUM_RECENT = 5
 """Steps that tell how things are."""
@@ -54,7 +54,7 @@ class Limits:
     entropy_fall: float = 0.4
     """Share of the earlier entropy that is left."""
     entropy_slow_fall: float = 0.5
-    """Likewise, of the entropy at the far end of the reference: a fall in small steps drags its reference along."""
+    """Likewise, from the first to the last step that is remembered: a fall in small steps drags its reference along."""
     entropy_rise: float = 2.0
     """Times the earlier entropy."""
     reward_fall: float = 0.4
@@ -93,51 +93,46 @@ class History:
         Args:
             num_reference: Steps, at most, that tell how things were.
         """
-        self.series = {field.name: Series(NUM_RECENT, num_reference) for field in fields(Facts)}
-        self.start: dict[str, list[float]] = {name: [] for name in self.series}
+        self.num_kept = NUM_RECENT + num_reference
+        self.values: dict[str, list[float]] = {field.name: [] for field in fields(Facts)}
+        self.start: dict[str, list[float]] = {name: [] for name in self.values}
         self.peaks = {f"{name}/{num}": -math.inf for name in ("reward", "accuracy") for num in (NUM_RECENT, NUM_LONG)}
         self.num_steps = 0
 
     def add(self, facts: Facts) -> None:
         """Adds a step."""
         self.num_steps += 1
-        for name, series in self.series.items():
+        for name, values in self.values.items():
             value = getattr(facts, name)
-            series.add(value)
+            self.values[name] = [*values, value][-self.num_kept :]
             if len(self.start[name]) < NUM_RECENT:
                 self.start[name].append(value)
         for key, peak in self.peaks.items():
             name, _, num = key.partition("/")
-            value = self.recent(name, int(num)).middle
+            value = self.recent(name, int(num))
             # From the first step on, because a rate that is far too high leaves no second good one; but less trusted.
             doubt = EARLY_DOUBT * abs(value) if self.num_steps < int(num) else 0.0
             if value - doubt > peak:
                 self.peaks[key] = value - doubt
 
-    def recent(self, name: str, num_steps: int = NUM_RECENT) -> Level:
+    def recent(self, name: str, num_steps: int = NUM_RECENT) -> float:
         """Returns how things are."""
-        return level(self.series[name].values[-num_steps:])
+        return middle(self.values[name][-num_steps:])
 
-    def before(self, name: str) -> Level:
+    def before(self, name: str) -> float:
         """Returns how things were: the reference or, as long as that is short, the start of the run."""
-        series = self.series[name]
-        if len(series.values) < 3 * NUM_RECENT:
-            return level(self.start[name])
-        return series.reference()
-
-    def oldest(self, name: str) -> Level:
-        """Returns how things were at the far end of the reference; NaN as long as that is short."""
-        values = self.series[name].values
-        return level(values[:NUM_LONG] if len(values) >= 2 * NUM_LONG else [])
+        values = self.values[name]
+        return middle(self.start[name] if len(values) < 3 * NUM_RECENT else values[:-NUM_RECENT])
 
     def scatter(self, name: str) -> float:
-        """Returns how much single steps scatter, now or before."""
-        return max(0.0, *(value.scatter for value in (self.recent(name), self.before(name)) if value.scatter >= 0))
+        """Returns how much single steps scatter, lately or all along."""
+        values = self.values[name]
+        return max(scatter(values[-NUM_LONG:]), scatter(values))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that it remembers, as dicts, lists and numbers."""
         return {
-            "values": {name: list(series.values) for name, series in self.series.items()},
+            "values": {name: list(values) for name, values in self.values.items()},
             "start": {name: list(values) for name, values in self.start.items()},
             "peaks": dict(self.peaks),
             "num_steps": self.num_steps,
@@ -145,8 +140,8 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes it up again."""
-        for name, series in self.series.items():
-            series.values = list(state["values"][name])
+        for name in self.values:
+            self.values[name] = list(state["values"][name])
             self.start[name] = list(state["start"][name])
         self.peaks, self.num_steps = dict(state["peaks"]), state["num_steps"]
 
@@ -154,7 +149,7 @@ class History:
 def entropy_collapse(history: History, limits: Limits) -> float:
     """The policy stops exploring, at once or step by step."""
     quick = _log_ratio(history, "entropy", limits.num_scatter)
-    slow = _log_ratio(history, "entropy", limits.num_scatter, before=history.oldest("entropy"))
+    slow = _log_rise(history, "entropy", limits.num_scatter)
     return max(quick / math.log(limits.entropy_fall), slow / math.log(limits.entropy_slow_fall))
 
 
@@ -175,8 +170,8 @@ def accuracy_fall(history: History, limits: Limits) -> float:
 
 def grad_norm_spikes(history: History, limits: Limits) -> float:
     """Gradients stick out again and again (paper 5.2, 5.5)."""
-    last = [value for value in history.series["grad_norm"].values[-SPIKE_STEPS:] if math.isfinite(value)]
-    usual = history.before("grad_norm").middle
+    last = [value for value in history.values["grad_norm"][-SPIKE_STEPS:] if math.isfinite(value)]
+    usual = history.before("grad_norm")
     if len(last) < NUM_SPIKES or not usual > 0:
         return 0.0
     return math.log(max(sorted(last)[-NUM_SPIKES], TINY) / usual) / math.log(limits.grad_norm_rise)
@@ -184,7 +179,7 @@ def grad_norm_spikes(history: History, limits: Limits) -> float:
 
 def repetition(history: History, limits: Limits) -> float:
     """The policy repeats itself (paper 5.2)."""
-    rise = history.recent("repetition").middle - history.before("repetition").middle
+    rise = history.recent("repetition") - history.before("repetition")
     return rise / max(limits.repetition_rise, limits.num_scatter * history.scatter("repetition"))
 
 
@@ -201,7 +196,7 @@ def learning_rate_too_high(history: History, limits: Limits) -> float:
 
 def not_finite(history: History, limits: Limits) -> float:
     """Loss, entropy or gradient is infinite or no number."""
-    return sum(history.series["not_finite"].values[-SPIKE_STEPS:]) / limits.num_not_finite
+    return sum(history.values["not_finite"][-SPIKE_STEPS:]) / limits.num_not_finite
 
 
 RULES: dict[str, Callable[[History, Limits], float]] = {
@@ -227,12 +222,22 @@ def severities(history: History, limits: Limits) -> dict[str, float]:
     return {name: value if value > 0 else 0.0 for name, value in found.items()}  # NaN becomes 0
 
 
-def _log_ratio(history: History, name: str, num_scatter: float, before: Level | None = None) -> float:
+def _log_ratio(history: History, name: str, num_scatter: float) -> float:
     """Logarithm of how things are over how they were; 0 within the scatter of a median."""
-    now, then = history.recent(name).middle, (before or history.before(name)).middle
-    if not abs(now - then) > num_scatter * MEDIAN_ERROR * history.scatter(name):
+    now, before = history.recent(name), history.before(name)
+    if not abs(now - before) > num_scatter * MEDIAN_ERROR * history.scatter(name):
         return 0.0
-    return math.log(max(now, TINY) / max(then, TINY))
+    return math.log(max(now, TINY) / max(before, TINY))
+
+
+def _log_rise(history: History, name: str, num_scatter: float) -> float:
+    """Logarithm of the last value over the first that is remembered, by their trend; 0 where it may be chance."""
+    values = [math.log(max(value, TINY)) for value in history.values[name] if math.isfinite(value)]
+    if len(values) < 2 * NUM_LONG:
+        return 0.0
+    rise = trend(values)
+    error = scatter(values) * math.sqrt(12 / len(values))
+    return rise if abs(rise) > num_scatter * error else 0.0
 
 
 def _fall(history: History, name: str, limits: Limits) -> float:
@@ -241,6 +246,6 @@ def _fall(history: History, name: str, limits: Limits) -> float:
     for num_steps in (NUM_RECENT, NUM_LONG):
         peak = history.peaks[f"{name}/{num_steps}"]
         chance = limits.num_scatter * history.scatter(name) * math.sqrt(NUM_RECENT / num_steps)
-        drop = peak - history.recent(name, num_steps).middle
+        drop = peak - history.recent(name, num_steps)
         fallen.append(drop / max(limits.reward_fall * abs(peak), chance, TINY))
     return max(fallen)

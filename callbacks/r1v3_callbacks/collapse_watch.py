@@ -97,6 +97,6 @@ class CollapseWatch:
 
     def _evidence(self) -> dict[str, float]:
         evidence = {key.replace("/", "_peak_"): peak for key, peak in self.history.peaks.items()}
-        for name in self.history.series:
-            evidence |= {name: self.history.recent(name).middle, f"{name}_before": self.history.before(name).middle}
+        for name in self.history.values:
+            evidence |= {name: self.history.recent(name), f"{name}_before": self.history.before(name)}
         return {name: value for name, value in evidence.items() if abs(value) < float("inf")}

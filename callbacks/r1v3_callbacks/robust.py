@@ -1,62 +1,39 @@
-"""Robust statistics of a number that is noisy from step to step."""
+"""Robust statistics of a number that is noisy from step to step: up to a half of the values may be outliers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import combinations, pairwise
 from statistics import median
 
-MAD_TO_DEVIATION = 1.4826
-"""Standard deviations per median absolute deviation, where the noise is normal."""
+MEDIAN_TO_DEVIATION = 1.4826
+"""Standard deviations per median of the absolute values, where the noise is normal."""
 
 
-@dataclass(frozen=True)
-class Level:
-    """Where a number lies and how much it scatters."""
-
-    middle: float
-    """Median."""
-    scatter: float
-    """Median absolute deviation, in standard deviations."""
+def middle(values: Sequence[float]) -> float:
+    """Returns the median of those that are finite; NaN where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if finite else math.nan
 
 
-def level(values: Sequence[float]) -> Level:
-    """Returns the level of values, of which up to a half may be outliers.
+def scatter(values: Sequence[float]) -> float:
+    """Returns the standard deviation of values around wherever they are heading; 0 where there is only one.
 
-    Args:
-        values: At least one; those that are not finite are left out, and without any the level is NaN.
+    It is taken from the differences of neighbours, in which no trend shows.
     """
     finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return Level(math.nan, math.nan)
-    middle = median(finite)
-    return Level(middle, MAD_TO_DEVIATION * median(abs(value - middle) for value in finite))
+    differences = [abs(later - value) for value, later in pairwise(finite)]
+    return MEDIAN_TO_DEVIATION * median(differences) / math.sqrt(2) if differences else 0.0
 
 
-class Series:
-    """The last values of a number, split into the most recent ones and the reference before them."""
+def trend(values: Sequence[float]) -> float:
+    """Returns the rise of a straight line through values, from the first to the last.
 
-    def __init__(self, num_recent: int, num_reference: int, values: Sequence[float] = ()) -> None:
-        """Starts with earlier values.
+    The line is Theil's and Sen's: its slope is the median of those between any two values.
 
-        Args:
-            num_recent: Values that tell how things are.
-            num_reference: Values before these, at most, that tell how things were.
-            values: Earlier ones, oldest first.
-        """
-        self.num_recent = num_recent
-        self.num_reference = num_reference
-        self.values = list(values)
-
-    def add(self, value: float) -> None:
-        """Adds a value, and forgets the oldest."""
-        self.values = [*self.values, value][-(self.num_recent + self.num_reference) :]
-
-    def recent(self) -> Level:
-        """Returns the level of the most recent values."""
-        return level(self.values[-self.num_recent :])
-
-    def reference(self) -> Level:
-        """Returns the level before them; NaN where there is none yet."""
-        return level(self.values[: -self.num_recent])
+    Args:
+        values: Finite, at least two, at equal distances.
+    """
+    pairs = combinations(enumerate(values), 2)
+    return median((later - value) / (end - start) for (start, value), (end, later) in pairs) * (len(values) - 1)
