@@ -85,6 +85,14 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cold_started(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny model after three epochs of chains."""
+    from mini_runs import cold_start  # noqa: PLC0415  (found once the path above is)
+
+    return cold_start(tmp_path_factory.mktemp("sft"))
+
+
+@pytest.fixture(scope="session")
 def command(workplace: Path) -> Command:
     environment = os.environ | {"PYTHONPATH": str(workplace), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, seed_everything
+from mini_runs import PROMPT, ROOT, shards, trainer
 
 from lightning_r1v3.backbone import BackboneConfig
 from lightning_r1v3.data.datamodule import ShardDataModule, Source
-from lightning_r1v3.data.prompt import PromptFormat
-from lightning_r1v3.modules import GRPO, SFT
+from lightning_r1v3.modules import GRPO
 from lightning_r1v3.modules.evaluation import Evaluation
 from lightning_r1v3.modules.policy_loss import PolicyLoss
-from lightning_r1v3.modules.schedule import Schedule
 from lightning_r1v3.rewards.mixed import MixedReward
 from lightning_r1v3.rewards.reward import RewardBatch
 from lightning_r1v3.types import Sample, Sampling
@@ -33,8 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*exists and is not empty"),
 ]
 
-ROOT = Path(__file__).parents[2]
-PROMPT = PromptFormat(system_prompt=None)
 LEARNING_RATE = 1e-4
 SEEDS = (0, 1, 2)
 HEALTHY_STEPS, FAILING_STEPS = 100, 80
@@ -93,43 +90,6 @@ def first_fall(values: list[float]) -> int:
     smooth = medians(values)
     fallen = (step for step, value in enumerate(smooth, start=1) if value < FALLEN * max(smooth[:step]))
     return next(fallen, len(values))
-
-
-def trainer(folder: Path, callbacks: list[Callback], **settings: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        devices=1,
-        callbacks=callbacks,
-        default_root_dir=str(folder),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **({"limit_val_batches": 0} | settings),
-    )
-
-
-def shards(path: str, kind: str, batch_size: int, seed: int = 0) -> ShardDataModule:
-    train = [Source(str(ROOT / f"data_shards/mini/{kind}-*.tar"))]
-    return ShardDataModule(path, train, prompt=PROMPT, batch_size=batch_size, max_tokens=512, seed=seed)
-
-
-@pytest.fixture(scope="module")
-def cold_started(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The shipped base after three epochs of chains."""
-    folder = tmp_path_factory.mktemp("sft")
-    base = str(ROOT / "data_shards/mini/base")
-    module = SFT(
-        backbone=BackboneConfig(base),
-        optimizer=partial(torch.optim.AdamW, lr=1.5e-3, weight_decay=0.01),
-        schedule=Schedule(kind="cosine", warmup_fraction=0.03),
-        max_tokens_per_microbatch=4096,
-    )
-    seed_everything(0)
-    trainer(folder, [], max_epochs=3).fit(module, shards(base, "sft", 16))
-    module.model.export(folder / "hf")
-    return str(folder / "hf")
 
 
 class Run:
