@@ -8,6 +8,10 @@ from typing import Any
 
 from lightning import LightningModule
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_DECODED = WeakTensorKeyDictionary()
+"""Of token ids that are still in use: their mask, the tokenizer, and what `completions` returns."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,16 @@ def entries(outputs: Mapping[str, Any], names: tuple[str, ...], reader: str) -> 
     return [outputs[name] for name in names]
 
 
-def completions(token_ids: Tensor, token_mask: Tensor) -> list[list[int]]:
-    """Returns the token ids of each completion, without padding."""
+def completions(token_ids: Tensor, token_mask: Tensor, tokenizer: Any) -> list[tuple[list[int], str]]:
+    """Returns each completion's token ids, without padding, and their text; decoded once for all callbacks."""
+    known: tuple[Tensor, Any, list[tuple[list[int], str]]] | None = _DECODED.get(token_ids)
+    if known is not None and known[0] is token_mask and known[1] is tokenizer:
+        return known[2]
     lengths = token_mask.sum(dim=1).tolist()
-    return [ids[:length] for ids, length in zip(token_ids.tolist(), lengths, strict=True)]
+    rows = [ids[:length] for ids, length in zip(token_ids.tolist(), lengths, strict=True)]
+    decoded = [(ids, tokenizer.decode(ids)) for ids in rows]
+    _DECODED[token_ids] = token_mask, tokenizer, decoded
+    return decoded
 
 
 def tokenizer_of(module: LightningModule, attribute: str, reader: str) -> Any:

@@ -84,8 +84,7 @@ class CriticalTokenEntropy(StepCallback):
         tokenizer = tokenizer_of(pl_module, self.keys.tokenizer, "CriticalTokenEntropy")
         offsets = self._offsets = self._offsets or TokenOffsets(tokenizer.decode)
         starts = []
-        for ids in completions(token_ids, mask):
-            text = tokenizer.decode(ids)
+        for ids, text in completions(token_ids, mask, tokenizer):
             positions = list(self._finder.starts(text))
             starts.append(offsets.holders(ids, text, positions) if positions else [])
         return entropy_part(entropy, mask, starts, num_after=self.num_after, threshold=self._threshold)

@@ -56,7 +56,7 @@ class HallucinationMonitor(StepCallback):
         token_ids, mask, accuracy = entries(outputs, names, "HallucinationMonitor")
         tokenizer = tokenizer_of(pl_module, self.keys.tokenizer, "HallucinationMonitor")
         # A process without a completion returns one of no token.
-        texts = [tokenizer.decode(ids) for ids in completions(token_ids, mask)][: len(accuracy)]
+        texts = [text for _, text in completions(token_ids, mask, tokenizer)][: len(accuracy)]
         return count_claims(self._finder, texts, accuracy.tolist(), reasoning_end=self.reasoning_end)
 
     def on_step(self, trainer: Trainer, pl_module: LightningModule, parts: list[ClaimCounts]) -> None:

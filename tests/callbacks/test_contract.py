@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning import Callback
 from plain_text import PlainText, trainer
 
@@ -15,6 +16,7 @@ from r1v3_callbacks import (
     Keys,
     ThroughputMonitor,
 )
+from r1v3_callbacks.contract import completions
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
@@ -53,3 +55,23 @@ def test_a_missing_tokenizer_is_an_error(tmp_path: Path) -> None:
                   enable_checkpointing=False)  # fmt: skip
     with pytest.raises(ValueError, match=r"PlainText\.words"):
         run.fit(PlainText())
+
+
+class CountingTokenizer:
+    def __init__(self) -> None:
+        self.num_calls = 0
+
+    def decode(self, ids: list[int]) -> str:
+        self.num_calls += 1
+        return " ".join(map(str, ids))
+
+
+def test_completions_are_decoded_once_for_all_callbacks() -> None:
+    tokenizer, other = CountingTokenizer(), CountingTokenizer()
+    ids, mask = torch.tensor([[1, 2, 0], [3, 4, 5]]), torch.tensor([[True, True, False], [True, True, True]])
+    expected = [([1, 2], "1 2"), ([3, 4, 5], "3 4 5")]
+    assert completions(ids, mask, tokenizer) == completions(ids, mask, tokenizer) == expected
+    assert tokenizer.num_calls == 2
+    assert completions(ids, mask, other) == expected
+    assert completions(ids.clone(), mask, tokenizer) == expected
+    assert completions(ids, torch.ones_like(mask), tokenizer)[0] == ([1, 2, 0], "1 2 0")
