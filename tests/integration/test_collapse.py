@@ -25,7 +25,7 @@ from lightning_r1v3.types import Sample, Sampling
 from r1v3_callbacks import CollapseDetector, Recovery
 
 pytestmark = [
-    pytest.mark.soak,
+    pytest.mark.integration,
     pytest.mark.timeout(4 * 3600),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -128,16 +128,26 @@ class Run:
         return metrics["val/accuracy"]
 
 
+def test_a_reward_for_repetition_is_caught_in_a_short_run(tmp_path: Path) -> None:
+    run = Run(str(ROOT / "data_shards/mini/base"), tmp_path)
+    lines = run.fit(0, CollapseDetector(action="stop"), 30, lr=10 * LEARNING_RATE, reward=PaysForRepetition())
+    assert lines[0]["sign"] in {"repetition", "length_runaway", "entropy_collapse", "entropy_surge"}
+    assert lines[0]["done"] == "stopped"
+    assert run.trainer.global_step == lines[0]["step"] > WARMUP_STEPS
+
+
 @pytest.fixture
 def run(cold_started: str, tmp_path: Path) -> Run:
     return Run(cold_started, tmp_path)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_healthy_run_raises_no_alarm(run: Run, seed: int) -> None:
     assert run.fit(seed, CollapseDetector(), HEALTHY_STEPS) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "planted",
@@ -156,6 +166,7 @@ def test_a_planted_failure_is_caught_soon_after_it_shows(
     assert lines[0]["step"] <= max(run.trace.first_effect(), WARMUP_STEPS) + MOST_STEPS_TO_ALARM
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_frozen_connector_is_caught_where_it_costs_accuracy(run: Run, seed: int) -> None:
     frozen = {"trainable": ["vision_tower", "language_model"], "allow_frozen_connector": True}
@@ -167,6 +178,7 @@ def test_a_frozen_connector_is_caught_where_it_costs_accuracy(run: Run, seed: in
         assert lines[0]["step"] <= max(run.trace.first_effect(), WARMUP_STEPS) + MOST_STEPS_TO_ALARM
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 def test_rollback_restores_a_good_checkpoint_and_gives_up_in_the_end(run: Run, seed: int) -> None:
     best = run.accuracy()
