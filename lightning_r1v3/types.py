@@ -186,4 +186,4 @@ class SyncReport:
     num_bytes: int = 0
     """Bytes sent; 0 where the engine reads the trainer's own weights."""
     seconds: float = 0.0
-    """Wall time."""
+    """Wall time for which it held the trainer; an engine may take longer, and answers later then."""
