@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -10,7 +11,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-BUCKET_BYTES = 8 * 2**20
+BUCKET_BYTES = 4 * 2**20
 """A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
 
 _ALIGNMENT = 16
@@ -71,6 +72,12 @@ def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTE
     return buckets
 
 
+def one_bucket(specs: Iterable[TensorSpec]) -> Bucket:
+    """Returns all tensors as one bucket."""
+    (bucket,) = plan_buckets(specs, bucket_bytes=sys.maxsize)
+    return bucket
+
+
 def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket]]:
     """Yields the buckets in lists of at most so many bytes, or of one bucket."""
     share: list[Bucket] = []
@@ -94,14 +101,24 @@ def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> 
     shared = max((bucket.num_bytes for bucket in buckets if bucket.num_bytes != bucket.specs[0].num_bytes), default=0)
     memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(2)])
     for bucket, memory in zip(buckets, memories, strict=False):
-        buffer = memory[: bucket.num_bytes]
-        for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
-            name, tensor = next(coming)
-            if (name, tensor.dtype, tuple(tensor.shape)) != (spec.name, spec.dtype, spec.shape):
-                raise ValueError(f"expected {spec}, got {name!r}, {tensor.dtype}, {tuple(tensor.shape)}")
-            flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-            if spec.num_bytes == bucket.num_bytes:
-                buffer = flat
-            else:
-                buffer[offset : offset + spec.num_bytes] = flat
-        yield buffer
+        if bucket.num_bytes == bucket.specs[0].num_bytes:
+            yield _bytes_of(bucket.specs[0], *next(coming))
+        else:
+            yield fill(bucket, memory[: bucket.num_bytes], coming)
+
+
+def fill(bucket: Bucket, buffer: Tensor, tensors: Iterator[tuple[str, Tensor]]) -> Tensor:
+    """Copies a bucket's tensors, which are the next to come, into a buffer, uint8 `[num_bytes]`; returns it.
+
+    Raises:
+        ValueError: A tensor is not the one that was planned.
+    """
+    for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
+        buffer[offset : offset + spec.num_bytes] = _bytes_of(spec, *next(tensors))
+    return buffer
+
+
+def _bytes_of(spec: TensorSpec, name: str, tensor: Tensor) -> Tensor:
+    if (name, tensor.dtype, tuple(tensor.shape)) != (spec.name, spec.dtype, spec.shape):
+        raise ValueError(f"expected {spec}, got {name!r}, {tensor.dtype}, {tuple(tensor.shape)}")
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)

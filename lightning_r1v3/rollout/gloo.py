@@ -1,10 +1,12 @@
 """Weight transfer over gloo, for servers and trainers on CPUs: a backend of vLLM's weight-transfer API.
 
+Servers that the trainer started are on its machine, and read the weights from memory that it shares with them instead.
 vLLM loads `register` in each of its processes, through the entry point `vllm.general_plugins`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +28,11 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 
-from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, filled, plan_buckets, shares
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, fill, filled, one_bucket, plan_buckets, shares
 from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
+from lightning_r1v3.rollout.shared_memory import SharedMemory, open_memory
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES_KEPT = 2**30
 """What a worker keeps beside its weights before it loads it, unless a single tensor is larger."""
@@ -45,6 +50,8 @@ class GlooTrainerInitInfo(TrainerInitInfo):
     """Trainer and workers together."""
     timeout_s: float
     """For one exchange."""
+    share_memory: bool
+    """All servers are on the trainer's machine."""
 
 
 @dataclass
@@ -73,12 +80,14 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     """Of each."""
     shapes: list[list[int]]
     """Of each, whole."""
+    path: str = ""
+    """Of the shared memory that holds them; empty where they are broadcast."""
 
     @property
-    def buckets(self) -> list[Bucket]:
-        """How the tensors travel."""
+    def specs(self) -> list[TensorSpec]:
+        """The tensors."""
         columns = zip(self.names, self.dtype_names, self.shapes, strict=True)
-        return plan_buckets(TensorSpec(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in columns)
+        return [TensorSpec(name, getattr(torch, dtype), tuple(shape)) for name, dtype, shape in columns]
 
 
 class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
@@ -88,6 +97,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     update_info_cls = GlooUpdateInfo
     _group: GlooGroup | None = None
     _memory: Tensor | None = None
+    _path = ""
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
@@ -119,10 +129,18 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
-        """Receives all, or a large share, before loading it: so long the trainer waits."""
-        self.model.load_weights((name, tensor.to(self.device)) for name, tensor in self._arrivals(update_info.buckets))
+        """Loads what was sent."""
+        arrivals = self._shared(update_info) if update_info.path else self._arrivals(plan_buckets(update_info.specs))
+        self.model.load_weights((name, tensor.to(self.device)) for name, tensor in arrivals)
+
+    def _shared(self, update_info: GlooUpdateInfo) -> list[tuple[str, Tensor]]:
+        whole = one_bucket(update_info.specs)
+        if self._memory is None or self._path != update_info.path:
+            self._memory, self._path = open_memory(update_info.path, whole.num_bytes), update_info.path
+        return whole.views(self._memory)
 
     def _arrivals(self, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
+        """Receives all, or a large share, before it is loaded: so long the trainer waits."""
         assert self._group is not None, "init_transfer_engine comes first"
         parts = list(shares(buckets, max_bytes=MAX_BYTES_KEPT))
         for share in parts:
@@ -143,7 +161,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def shutdown(self) -> None:
         """Leaves the group."""
-        self._group = self._memory = None
+        self._group, self._memory, self._path = None, None, ""
 
 
 class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
@@ -151,6 +169,8 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
 
     init_info_cls = GlooTrainerInitInfo
     _group: GlooGroup | None = None
+    _share_memory = False
+    _memory: SharedMemory | None = None
     _loaded: Future[None] | None = None
 
     @classmethod
@@ -171,6 +191,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         with _beside(self.client.init_weight_transfer_engine, vars(worker)) as joined:
             self._group = GlooGroup(store, host, rank=SENDER, world_size=world_size, timeout_s=timeout_s)
         joined.result()
+        self._share_memory = init_info.share_memory
 
     def send_weights(self) -> None:
         """Sends everything that the source yields; on other ranks than the sender takes part in gathering it.
@@ -182,34 +203,57 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             for _ in self.source:
                 pass
             return
-        assert self._group is not None, "trainer_init opens it"
         specs = [TensorSpec(meta.name, meta.dtype, meta.shape) for meta in self.source.metadata()]
-        update = {
+        update: dict[str, Any] = {
             "names": [spec.name for spec in specs],
             "dtype_names": [str(spec.dtype).removeprefix("torch.") for spec in specs],
             "shapes": [list(spec.shape) for spec in specs],
         }
         self.client.start_weight_update()
+        memory = self._shared_memory(specs)
+        if memory is not None:
+            fill(one_bucket(specs), memory.content, iter(self.source))
+            update["path"] = str(memory.path)
         with _beside(self.client.update_weights, update) as self._loaded:
-            before: Any = None
-            for buffer in filled(plan_buckets(specs), self.source):
-                sent = self._group.broadcast(buffer)
-                if before is not None:
-                    before.wait()
-                before = sent
+            if memory is None:
+                self._broadcast(plan_buckets(specs))
+
+    def _shared_memory(self, specs: list[TensorSpec]) -> SharedMemory | None:
+        """Memory for the tensors, made the first time, when all are sent; None where there is none to share."""
+        if self._memory is None and self._share_memory:
+            try:
+                self._memory = SharedMemory(one_bucket(specs).num_bytes)
+            except OSError as error:
+                log.info("weights are sent over gloo, not by shared memory: %s", error)
+                self._share_memory = False
+        return self._memory
+
+    def _broadcast(self, buckets: list[Bucket]) -> None:
+        assert self._group is not None, "trainer_init opens it"
+        assert self.source is not None
+        before: Any = None
+        for buffer in filled(buckets, self.source):
+            sent = self._group.broadcast(buffer)
             if before is not None:
                 before.wait()
+            before = sent
+        if before is not None:
+            before.wait()
 
     def finish(self) -> None:
         """Waits until the servers have loaded what was sent, and ends the update."""
         if self.is_sender:
             assert self._loaded is not None, "send_weights comes first"
             self._loaded.result()
+            if self._memory is not None:
+                self._memory.unlink()  # all have it open
             self.client.finish_weight_update()
 
     def shutdown(self) -> None:
         """Closes the group."""
-        self._group = None
+        if self._memory is not None:
+            self._memory.unlink()
+        self._group = self._memory = None
 
 
 def register() -> None:

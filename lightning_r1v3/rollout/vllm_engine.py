@@ -170,7 +170,9 @@ class VLLMEngine:
 
     def _send_once(self, backbone: Backbone, *, wait: bool) -> int:
         backend = self._backend(backbone)
-        broadcast = self._broadcast or WeightBroadcast(backend, sends=self._owner, timeout_s=self.patience.sync_s)
+        broadcast = self._broadcast or WeightBroadcast(
+            backend, sends=self._owner, timeout_s=self.patience.sync_s, share_memory=not self._servers.urls
+        )
         self._broadcast = broadcast
         ranks.together(lambda: self._ready_servers(backbone, broadcast))
         self._share_servers()

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 class WeightBroadcast:
     """The way of the weights to one set of servers; opened by the first `run`, and anew after `drop`."""
 
-    def __init__(self, backend: Transfer, *, sends: bool, timeout_s: float) -> None:
+    def __init__(self, backend: Transfer, *, sends: bool, timeout_s: float, share_memory: bool) -> None:
         """Stores the settings.
 
         Args:
             backend: How weights travel.
             sends: This process talks to the servers; the others only gather shards along.
             timeout_s: For one exchange.
+            share_memory: All servers are on this machine.
         """
+        self._share_memory = share_memory
         self._backend = backend
         self._sends = sends
         self._timeout_s = timeout_s
@@ -92,7 +94,14 @@ class WeightBroadcast:
             if difference := client.first_weight_difference(source.specs()):
                 raise ValueError(f"the rollout server {client.url} serves another model: {difference}")
         rank = 0 if self._sends else ranks.rank()
-        self._transfer = WeightTransfer(self._backend, clients, source, rank=rank, timeout_s=self._timeout_s)
+        self._transfer = WeightTransfer(
+            self._backend,
+            clients,
+            source,
+            rank=rank,
+            timeout_s=self._timeout_s,
+            share_memory=self._share_memory,
+        )
 
     def _send(self, clients: Sequence[ServerClient], weight_version: str) -> int:
         assert self._transfer is not None

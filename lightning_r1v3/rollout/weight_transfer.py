@@ -54,7 +54,14 @@ class WeightTransfer:
     """One opened way; after a failure it is closed, and another one is opened."""
 
     def __init__(
-        self, backend: Transfer, clients: Sequence[ServerClient], source: BackboneSource, *, rank: int, timeout_s: float
+        self,
+        backend: Transfer,
+        clients: Sequence[ServerClient],
+        source: BackboneSource,
+        *,
+        rank: int,
+        timeout_s: float,
+        share_memory: bool,
     ) -> None:
         """Opens the way, together with the servers. All ranks that gather the source must reach this.
 
@@ -64,13 +71,14 @@ class WeightTransfer:
             source: The weights.
             rank: 0 sends.
             timeout_s: For one exchange.
+            share_memory: All servers are on this machine.
         """
         register_backend()
         self.source = source
         self._servers = Servers(clients if rank == 0 else [])
         world_size = 1 + sum(self._servers.num_workers)
         host = _address_towards(clients[0].host) if rank == 0 else ""
-        info = _init_info(backend, host, world_size, rank=rank, timeout_s=timeout_s)
+        info = _init_info(backend, host, world_size, rank=rank, timeout_s=timeout_s, share_memory=share_memory)
         self._engine: TrainerWeightTransferEngine[Any] = WeightTransferTrainerFactory.trainer_init(
             info, client=self._servers, source=source
         )
@@ -107,9 +115,13 @@ def each(calls: Sequence[Callable[[], None]]) -> None:
         call.result()
 
 
-def _init_info(backend: Transfer, host: str, world_size: int, *, rank: int, timeout_s: float) -> Any:
+def _init_info(
+    backend: Transfer, host: str, world_size: int, *, rank: int, timeout_s: float, share_memory: bool
+) -> Any:
     if backend == "gloo":
-        return GlooTrainerInitInfo(host=host, world_size=world_size, timeout_s=timeout_s, rank=rank)
+        return GlooTrainerInitInfo(
+            host=host, world_size=world_size, timeout_s=timeout_s, share_memory=share_memory, rank=rank
+        )
     if backend == "nccl":
         from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo  # noqa: PLC0415
 

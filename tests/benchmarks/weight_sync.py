@@ -1,15 +1,17 @@
 """A sync of a real vLLM server over gloo against one flat broadcast of the same bytes.
 
 The model has 200 M parameters, all of which are sent, between two processes of this machine. `transfer` is the way of
-the weights alone: packed into buckets, sent, received. `sync` is what holds the trainer: the server is paused, gets
-ready, and receives. `answer` goes on to the first token after it: vLLM has loaded what arrived, which its kernels keep
-in layouts of their own, and reset its caches; a token without a sync before it is taken off. Needs vLLM.
+the weights over gloo alone: packed into buckets, sent, received. `sync` is what holds the trainer: the server is
+paused, gets ready, and the weights are on their way: to a server that the trainer started by shared memory, to one
+given by its address over gloo. `answer` goes on to the first token after it: vLLM has loaded what arrived, which its
+kernels keep in layouts of their own, and reset its caches; a token without a sync before it is taken off. Needs vLLM.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets
 from lightning_r1v3.rollout.gloo_group import GlooGroup, open_store
 from lightning_r1v3.rollout.server_settings import ServerSettings
+from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
 from lightning_r1v3.types import Sampling
 
@@ -55,10 +58,10 @@ class Peer:
         self.source = source
         self.buckets = plan_buckets(TensorSpec(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in source)
         sizes = [bucket.num_bytes for bucket in self.buckets]
-        self.flat = torch.zeros(sum(sizes), dtype=torch.uint8)
+        self.flat = torch.cat([buffer.clone() for buffer in filled(self.buckets, source)])
         store, port = open_store(HOST, timeout_s=TIMEOUT_S)
         command = [sys.executable, __file__, "--receive", json.dumps(sizes), "--port", str(port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.group = GlooGroup(store, HOST, rank=0, world_size=2, timeout_s=TIMEOUT_S)
 
     def seconds(self) -> dict[str, float]:
@@ -66,6 +69,10 @@ class Peer:
             "flat": self._seconds(iter([self.flat])),
             "transfer": self._seconds(filled(self.buckets, self.source)),
         }
+
+    def close(self) -> None:
+        """Lets the process end, which until then keeps its memory: to free it would take time from the last round."""
+        self.process.communicate()
 
     def _seconds(self, buffers: Iterator[torch.Tensor]) -> float:
         assert self.process.stdout is not None
@@ -84,6 +91,7 @@ def receive(sizes: list[int], port: int) -> None:
             for part in parts:
                 group.broadcast(part).wait()
             print("arrived", flush=True)
+    sys.stdin.read()
 
 
 def main() -> None:
@@ -105,28 +113,39 @@ def measure() -> dict[str, Any]:
     overrides = {f"text_config.{name}": value for name, value in LANGUAGE.items()}
     backbone = Backbone.from_config(BackboneConfig(str(BASE), random_weights=True, overrides=overrides))
     engine = VLLMEngine(servers=ServerSettings(options={"max_model_len": 1024}))
+    try:
+        shared = ways(engine, backbone)
+        os.environ[TOKEN_VARIABLE] = engine.token
+        sent = ways(VLLMEngine(servers=ServerSettings(urls=engine.server_urls)), backbone)
+    finally:
+        engine.close()
+    return {
+        "parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
+        "shared_memory": shared,
+        "gloo": sent,
+    }
+
+
+def ways(engine: VLLMEngine, backbone: Backbone) -> dict[str, Any]:
+    """Returns the figures of one way to the server."""
     (sample,) = generate("train", 1, seed=SEED)
     prompt = Preprocessor(backbone.processor, PromptFormat(system_prompt=None))(sample)
     assert prompt is not None
     rounds = []
-    try:
-        peer = Peer([(name, p.detach()) for name, p in backbone.model.named_parameters()])
-        for number in range(NUM_WARMUP_PAIRS + NUM_PAIRS):  # the first one starts the server
-            seconds = peer.seconds()
-            start = time.perf_counter()
-            synced = engine.sync(backbone, policy_version=number)
-            engine.generate([prompt], ONE_TOKEN, step=number)
-            answered = time.perf_counter()
-            engine.generate([prompt], ONE_TOKEN, step=-number - 1)
-            again = time.perf_counter() - answered
-            rounds.append(seconds | {"sync": synced.seconds, "answer": answered - start - again})
-        peer.process.communicate()
-    finally:
-        engine.close()
+    peer = Peer([(name, p.detach()) for name, p in backbone.model.named_parameters()])
+    for number in range(NUM_WARMUP_PAIRS + NUM_PAIRS):  # the first one may start the server
+        seconds = peer.seconds()
+        start = time.perf_counter()
+        synced = engine.sync(backbone, policy_version=number)
+        engine.generate([prompt], ONE_TOKEN, step=number)
+        answered = time.perf_counter()
+        engine.generate([prompt], ONE_TOKEN, step=-number - 1)
+        again = time.perf_counter() - answered
+        rounds.append(seconds | {"sync": synced.seconds, "answer": answered - start - again})
+    peer.close()
     rounds = rounds[NUM_WARMUP_PAIRS:]
     ratios = {way: statistics.median(each[way] / each["flat"] for each in rounds) for way in WAYS}
     return {
-        "parameters": sum(parameter.numel() for parameter in backbone.model.parameters()),
         "bytes": synced.num_bytes,
         "time_ratio": {way: round(ratio, 3) for way, ratio in ratios.items()},
         "seconds": {way: [round(each[way], 3) for each in rounds] for way in ("flat", *WAYS)},
