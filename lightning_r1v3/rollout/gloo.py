@@ -34,6 +34,7 @@ from lightning_r1v3.rollout.shared_memory import SharedMemory, open_memory
 
 log = logging.getLogger(__name__)
 
+ENGINE_NICENESS = 10
 MAX_BYTES_KEPT = 2**30
 """What a worker keeps beside its weights before it loads it, unless a single tensor is larger."""
 
@@ -101,6 +102,8 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
+        # vLLM's engine, this process's parent, spins while its workers work: in the trainer's way on a small machine.
+        os.setpriority(os.PRIO_PROCESS, os.getppid(), ENGINE_NICENESS)
         self.shutdown()
         parallel = self.parallel_config
         rank = init_info.rank_offset + parallel.data_parallel_index * parallel.world_size + parallel.rank
