@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -35,6 +35,7 @@ from lightning_r1v3.rollout.shared_memory import SharedMemory, open_memory
 log = logging.getLogger(__name__)
 
 ENGINE_NICENESS = 10
+"""Priority of vLLM's engine beside its workers and the trainer, 0 being the usual one."""
 MAX_BYTES_KEPT = 2**30
 """What a worker keeps beside its weights before it loads it, unless a single tensor is larger."""
 
@@ -103,7 +104,8 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
         # vLLM's engine, this process's parent, spins while its workers work: in the trainer's way on a small machine.
-        os.setpriority(os.PRIO_PROCESS, os.getppid(), ENGINE_NICENESS)
+        with suppress(PermissionError):  # it may have a lower priority already
+            os.setpriority(os.PRIO_PROCESS, os.getppid(), ENGINE_NICENESS)
         self.shutdown()
         parallel = self.parallel_config
         rank = init_info.rank_offset + parallel.data_parallel_index * parallel.world_size + parallel.rank
