@@ -20,7 +20,6 @@ _CPU_ENVIRONMENT = {
     # Memory that arriving weights need is kept for the next ones: fresh pages cost more than the copies into them.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # in huge pages, where the system has them
 }
 
 

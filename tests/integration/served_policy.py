@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from lightning_r1v3.backbone import Backbone, BackboneConfig
@@ -18,6 +20,15 @@ from lightning_r1v3.rollout.server_settings import Patience
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
 from lightning_r1v3.types import Example, RolloutBatch, Sampling
 
+NEEDS_VLLM = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: there is no wheel for this machine"),
+    # vLLM's imports.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+"""Marks of tests with a real server."""
 BASE = Path(__file__).parents[2] / "data_shards" / "mini" / "base"
 SAMPLING = Sampling(group_size=3, max_new_tokens=40)
 PATIENCE = Patience(request_s=240, probe_s=60)

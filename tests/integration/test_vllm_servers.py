@@ -7,24 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 
 import psutil
 import pytest
 import torch
-from served_policy import BASE, OPTIONS, PATIENCE, Policy, backbone
+from served_policy import BASE, NEEDS_VLLM, OPTIONS, PATIENCE, Policy, backbone
 
 from lightning_r1v3.rollout.server_settings import Patience, ServerSettings
 from lightning_r1v3.rollout.vllm_engine import VLLMEngine
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: there is no wheel for this machine"),
-    # vLLM's imports.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-]
+pytestmark = NEEDS_VLLM
 
 TOLERANCE = 1e-4
 
