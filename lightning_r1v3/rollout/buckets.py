@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -13,6 +12,9 @@ from torch import Tensor
 
 BUCKET_BYTES = 4 * 2**20
 """A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
+
+NUM_IN_FLIGHT = 8
+"""Buckets that are on their way at a time: a link that waits for the next one is idle."""
 
 _ALIGNMENT = 16
 """Tensors start at multiples of this, so that a buffer can be read as any dtype."""
@@ -72,12 +74,6 @@ def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTE
     return buckets
 
 
-def one_bucket(specs: Iterable[TensorSpec]) -> Bucket:
-    """Returns all tensors as one bucket."""
-    (bucket,) = plan_buckets(specs, bucket_bytes=sys.maxsize)
-    return bucket
-
-
 def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket]]:
     """Yields the buckets in lists of at most so many bytes, or of one bucket."""
     share: list[Bucket] = []
@@ -91,7 +87,7 @@ def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket
 
 
 def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it; the next but one may overwrite it.
+    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it, for the time of `NUM_IN_FLIGHT` more.
 
     Raises:
         ValueError: A tensor is not the one that was planned.
@@ -99,7 +95,7 @@ def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> 
     coming = iter(tensors)
     # Fresh memory costs more than the copy into it. A tensor that fills a bucket alone is sent from where it lies.
     shared = max((bucket.num_bytes for bucket in buckets if bucket.num_bytes != bucket.specs[0].num_bytes), default=0)
-    memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(2)])
+    memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(NUM_IN_FLIGHT + 1)])
     for bucket, memory in zip(buckets, memories, strict=False):
         if bucket.num_bytes == bucket.specs[0].num_bytes:
             yield _bytes_of(bucket.specs[0], *next(coming))

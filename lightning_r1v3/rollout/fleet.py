@@ -109,7 +109,7 @@ class Fleet:
         arguments = self._settings.arguments(self._model_folder(backbone), dtype=dtype, transfer=self._transfer)
         log.info("starting a rollout server: %s", " ".join(arguments))
         own_device = visible_device(backbone.device.index or 0) if self._transfer == "ipc" else {}
-        environment = own_device | dict(self._settings.variables(self._transfer))
+        environment = own_device | self._settings.environment
         return ServerProcess(arguments, token=self.token, environment=environment)
 
     def _model_folder(self, backbone: Backbone) -> str:

@@ -1,4 +1,4 @@
-"""Weight transfer over gloo, for servers and trainers on CPUs: a backend of vLLM's weight-transfer API.
+"""Weight transfer over gloo, the worker's side: for servers on CPUs, a backend of vLLM's weight-transfer API.
 
 Servers that the trainer started are on its machine, and read the weights from memory that it shares with them instead.
 vLLM loads `register` in each of its processes, through the entry point `vllm.general_plugins`.
@@ -6,54 +6,30 @@ vLLM loads `register` in each of its processes, through the entry point `vllm.ge
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.distributed.weight_transfer import (
-    TrainerWeightTransferEngine,
-    VLLMWeightSyncClient,
-    WeightSource,
-    WeightTransferEngine,
-)
-from vllm.distributed.weight_transfer.base import (
-    TrainerInitInfo,
-    WeightTransferInitInfo,
-    WeightTransferUpdateInfo,
-)
+from vllm.distributed.weight_transfer import WeightTransferEngine
+from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 
-from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, fill, filled, one_bucket, plan_buckets, shares
-from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
-from lightning_r1v3.rollout.shared_memory import SharedMemory, open_memory
-
-log = logging.getLogger(__name__)
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, plan_buckets, shares
+from lightning_r1v3.rollout.gloo_group import GlooGroup
+from lightning_r1v3.rollout.late_packing import LatePacking, is_loadable_in_place, loaded_in_place
+from lightning_r1v3.rollout.shared_memory import open_memory
 
 ENGINE_NICENESS = 10
 """Priority of vLLM's engine beside its workers and the trainer, 0 being the usual one."""
+SHARED_BUCKET_BYTES = 16 * 2**20
+"""Of shared memory: what the servers load while the trainer fills the next one."""
 MAX_BYTES_KEPT = 2**30
 """What a worker keeps beside its weights before it loads it, unless a single tensor is larger."""
 
-
-@dataclass
-class GlooTrainerInitInfo(TrainerInitInfo):
-    """What the trainer needs to open the group."""
-
-    backend: ClassVar[str] = "gloo"
-
-    host: str
-    """Address of the trainer, as the servers reach it; the group listens there and nowhere else."""
-    world_size: int
-    """Trainer and workers together."""
-    timeout_s: float
-    """For one exchange."""
-    share_memory: bool
-    """All servers are on the trainer's machine."""
+_LATE_PACKING = LatePacking()
 
 
 @dataclass
@@ -83,7 +59,9 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
     """Of each, whole."""
     path: str = ""
-    """Of the shared memory that holds them; empty where they are broadcast."""
+    """Of the shared memory that takes them; empty where they are broadcast."""
+    number: int = 0
+    """Counts the trainer's updates."""
 
     @property
     def specs(self) -> list[TensorSpec]:
@@ -121,13 +99,17 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         """Makes the layers ready to be loaded anew."""
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload  # noqa: PLC0415
 
-        initialize_layerwise_reload(self.model)
+        if not is_loadable_in_place(self.model):
+            initialize_layerwise_reload(self.model)
 
     def finish_weight_update(self) -> None:
         """Finishes layers of which not all was sent; those of which nothing was sent keep their weights."""
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload  # noqa: PLC0415
 
-        finalize_layerwise_reload(self.model, self.model_config)
+        if is_loadable_in_place(self.model):
+            _LATE_PACKING.pack(self.model)
+        else:
+            finalize_layerwise_reload(self.model, self.model_config)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         """Receives one update; the base class would wait for an accelerator besides."""
@@ -135,17 +117,24 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         """Loads what was sent."""
-        arrivals = self._shared(update_info) if update_info.path else self._arrivals(plan_buckets(update_info.specs))
-        self.model.load_weights((name, tensor.to(self.device)) for name, tensor in arrivals)
+        arrivals = self._shared(update_info) if update_info.path else self._broadcast(plan_buckets(update_info.specs))
+        in_place = is_loadable_in_place(self.model)
+        with loaded_in_place(self.model) if in_place else nullcontext():
+            self.model.load_weights((name, tensor.to(self.device)) for name, tensor in arrivals)
 
-    def _shared(self, update_info: GlooUpdateInfo) -> list[tuple[str, Tensor]]:
-        whole = one_bucket(update_info.specs)
+    def _shared(self, update_info: GlooUpdateInfo) -> Iterator[tuple[str, Tensor]]:
+        """Reads each bucket of the shared memory once the trainer has filled it."""
+        assert self._group is not None, "init_transfer_engine comes first"
+        buckets = plan_buckets(update_info.specs, bucket_bytes=SHARED_BUCKET_BYTES)
+        sizes = [bucket.num_bytes for bucket in buckets]
         if self._memory is None or self._path != update_info.path:
-            self._memory, self._path = open_memory(update_info.path, whole.num_bytes), update_info.path
-        return whole.views(self._memory)
+            self._memory, self._path = open_memory(update_info.path, sum(sizes)), update_info.path
+        for number, (bucket, buffer) in enumerate(zip(buckets, self._memory[: sum(sizes)].split(sizes), strict=True)):
+            self._group.await_told(bucket_filled(update_info.number, number))
+            yield from bucket.views(buffer)
 
-    def _arrivals(self, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
-        """Receives all, or a large share, before it is loaded: so long the trainer waits."""
+    def _broadcast(self, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
+        """Receives all, or a large share, whether it is loaded yet or not: so long the trainer waits."""
         assert self._group is not None, "init_transfer_engine comes first"
         parts = list(shares(buckets, max_bytes=MAX_BYTES_KEPT))
         for share in parts:
@@ -153,9 +142,9 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
             # A layer's tensors may come in two shares, and are needed together.
             memory = self._kept_memory(sum(sizes)) if len(parts) == 1 else torch.empty(sum(sizes), dtype=torch.uint8)
             buffers = memory.split(sizes)
-            for work in [self._group.broadcast(buffer) for buffer in buffers]:
+            arriving = [self._group.broadcast(buffer) for buffer in buffers]
+            for bucket, buffer, work in zip(share, buffers, arriving, strict=True):
                 work.wait()
-            for bucket, buffer in zip(share, buffers, strict=True):
                 yield from bucket.views(buffer)
 
     def _kept_memory(self, num_bytes: int) -> Tensor:
@@ -169,127 +158,18 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         self._group, self._memory, self._path = None, None, ""
 
 
-class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
-    """The trainer's side. Every rank runs it; only the sender, rank 0, is in the group and talks to the servers."""
-
-    init_info_cls = GlooTrainerInitInfo
-    _group: GlooGroup | None = None
-    _share_memory = False
-    _memory: SharedMemory | None = None
-    _loaded: Future[None] | None = None
-
-    @classmethod
-    def trainer_init(
-        cls, init_info: GlooTrainerInitInfo, *, client: VLLMWeightSyncClient, source: WeightSource | None = None
-    ) -> Self:
-        """Opens the group together with the servers."""
-        assert source is not None, "the weights to send"
-        engine = cls(client=client, source=source, is_sender=init_info.is_sender)
-        if engine.is_sender:
-            engine._open(init_info)
-        return engine
-
-    def _open(self, init_info: GlooTrainerInitInfo) -> None:
-        host, world_size, timeout_s = init_info.host, init_info.world_size, init_info.timeout_s
-        store, port = open_store(host, timeout_s=timeout_s)
-        worker = GlooInitInfo(host, port, rank_offset=SENDER + 1, world_size=world_size, timeout_s=timeout_s)
-        with _beside(self.client.init_weight_transfer_engine, vars(worker)) as joined:
-            self._group = GlooGroup(store, host, rank=SENDER, world_size=world_size, timeout_s=timeout_s)
-        joined.result()
-        self._share_memory = init_info.share_memory
-
-    def send_weights(self) -> None:
-        """Sends everything that the source yields; on other ranks than the sender takes part in gathering it.
-
-        Returns once it is sent, so that it may change; `finish` is to follow.
-        """
-        assert self.source is not None
-        if not self.is_sender:
-            for _ in self.source:
-                pass
-            return
-        specs = [TensorSpec(meta.name, meta.dtype, meta.shape) for meta in self.source.metadata()]
-        update: dict[str, Any] = {
-            "names": [spec.name for spec in specs],
-            "dtype_names": [str(spec.dtype).removeprefix("torch.") for spec in specs],
-            "shapes": [list(spec.shape) for spec in specs],
-        }
-        self.client.start_weight_update()
-        memory = self._shared_memory(specs)
-        if memory is not None:
-            fill(one_bucket(specs), memory.content, iter(self.source))
-            update["path"] = str(memory.path)
-        with _beside(self.client.update_weights, update) as self._loaded:
-            if memory is None:
-                self._broadcast(plan_buckets(specs))
-
-    def _shared_memory(self, specs: list[TensorSpec]) -> SharedMemory | None:
-        """Memory for the tensors, made the first time, when all are sent; None where there is none to share."""
-        if self._memory is None and self._share_memory:
-            try:
-                self._memory = SharedMemory(one_bucket(specs).num_bytes)
-            except OSError as error:
-                log.info("weights are sent over gloo, not by shared memory: %s", error)
-                self._share_memory = False
-        return self._memory
-
-    def _broadcast(self, buckets: list[Bucket]) -> None:
-        assert self._group is not None, "trainer_init opens it"
-        assert self.source is not None
-        before: Any = None
-        for buffer in filled(buckets, self.source):
-            sent = self._group.broadcast(buffer)
-            if before is not None:
-                before.wait()
-            before = sent
-        if before is not None:
-            before.wait()
-
-    def finish(self) -> None:
-        """Waits until the servers have loaded what was sent, and ends the update."""
-        if self.is_sender:
-            assert self._loaded is not None, "send_weights comes first"
-            self._loaded.result()
-            if self._memory is not None:
-                self._memory.unlink()  # all have it open
-            self.client.finish_weight_update()
-
-    def shutdown(self) -> None:
-        """Closes the group."""
-        if self._memory is not None:
-            self._memory.unlink()
-        self._group = self._memory = None
+def bucket_filled(update: int, bucket: int) -> str:
+    """Returns what the trainer tells once it has filled a bucket of shared memory, in its so manieth update."""
+    return f"filled/{update}/{bucket}"
 
 
 def register() -> None:
     """Makes vLLM know the backend, and its processes end with the server that started them."""
+    from lightning_r1v3.rollout.gloo_trainer import register_backend  # noqa: PLC0415
     from lightning_r1v3.rollout.server import SERVER_VARIABLE  # noqa: PLC0415
     from lightning_r1v3.rollout.server_process import end_with_parent  # noqa: PLC0415
 
     register_backend()
     if os.environ.get(SERVER_VARIABLE):
         end_with_parent()
-
-
-def register_backend() -> None:
-    """Adds `gloo` to vLLM's backends, once."""
-    from vllm.distributed.weight_transfer import (  # noqa: PLC0415
-        WeightTransferEngineFactory,
-        WeightTransferTrainerFactory,
-    )
-
-    if "gloo" not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine("gloo", GlooTransferEngine)
-        WeightTransferTrainerFactory.register_engine("gloo", GlooTrainerEngine)
-
-
-@contextmanager
-def _beside(call: Callable[[Any], None], argument: Any) -> Iterator[Future[None]]:
-    """Starts a call that waits for the other side, which the body is; its error is the cause of the body's."""
-    thread = ThreadPoolExecutor(1)
-    pending = thread.submit(call, argument)
-    thread.shutdown(wait=False)
-    try:
-        yield pending
-    except RuntimeError as error:
-        raise (pending.exception() or error) from error
+        _LATE_PACKING.install()

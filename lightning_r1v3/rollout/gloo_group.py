@@ -30,6 +30,7 @@ class GlooGroup:
         options = group._Options()
         options._devices = [group.create_device(hostname=host)]
         options._timeout = timedelta(seconds=timeout_s)
+        options._threads = 1  # broadcasts of several threads would only get in each other's way
         self._store = store
         self._group = group(PrefixStore("weights", store), rank, world_size, options)
 
@@ -44,6 +45,14 @@ class GlooGroup:
     def broadcast(self, tensor: Tensor) -> Any:
         """Starts to send the sender's tensor to everybody's; returns what to `wait()` for."""
         return self._group.broadcast(tensor, SENDER)
+
+    def tell(self, message: str) -> None:
+        """Lets all members know."""
+        self._store.set(message, "")
+
+    def await_told(self, message: str) -> None:
+        """Returns once a member has told it."""
+        self._store.wait([message])
 
 
 def open_store(host: str, *, timeout_s: float) -> tuple[TCPStore, int]:

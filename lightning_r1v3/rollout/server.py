@@ -26,6 +26,13 @@ from lightning_r1v3.torchvision_repair import child_environment
 SERVER_VARIABLE = "R1V3_ROLLOUT_SERVER"
 """Set in the processes of a rollout server: they end with their parent."""
 
+_CPU_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "TORCHDYNAMO_DISABLE": "1",  # compiling the sampler takes longer than all that it saves
+}
+# A prompt that is read in two passes takes a seeded request's generator back by an offset, which CPUs' do not have: it
+# ends vLLM 0.32's engine.
+_CPU_OPTIONS = ("--enforce-eager", "--no-enable-chunked-prefill")
 _PLUGIN = "lightning_r1v3.rollout.gloo"
 _WORKER_EXTENSION = "lightning_r1v3.rollout.weight_check.WeightCheck"
 
@@ -37,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     _settle_token(own.host)
     if own.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if own.transfer == "gloo":
+        os.environ |= _CPU_ENVIRONMENT | os.environ
     os.environ |= {"VLLM_SERVER_DEV_MODE": "1", SERVER_VARIABLE: "1", **child_environment()}
     if own.transfer == "ipc":
         # Handles of GPU memory travel pickled; only who has the token can send any.
@@ -59,6 +68,7 @@ def vllm_options(own: argparse.Namespace) -> list[str]:
         *("--middleware", f"{TokenGuard.__module__}.{TokenGuard.__qualname__}"),
         *("--worker-extension-cls", _WORKER_EXTENSION),
         *("--weight-transfer-config", json.dumps({"backend": own.transfer})),
+        *(_CPU_OPTIONS if own.transfer == "gloo" else ()),
     ]
 
 

@@ -5,22 +5,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
-
-# A prompt that is read in two passes takes a seeded request's generator back by an offset, which CPUs' do not have: it
-# ends vLLM 0.32's engine.
-_CPU_OPTIONS = {"enforce_eager": True, "enable_chunked_prefill": False}
-_CPU_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "TORCHDYNAMO_DISABLE": "1",  # compiling the sampler takes longer than all that it saves
-    # Memory that arriving weights need is kept for the next ones: fresh pages cost more than the copies into them.
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the largest that glibc takes
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}
 
 
 @dataclass(frozen=True)
@@ -71,16 +59,11 @@ class ServerSettings:
             "load_format": "dummy",
             "tensor_parallel_size": self.tensor_parallel_size,
             "limit_mm_per_prompt": {"video": 0},
-            **(_CPU_OPTIONS if transfer == "gloo" else {}),
             **({"enable_sleep_mode": True} if transfer == "ipc" else {}),
             **self.options,
         }
         arguments = ["--host", self.host, "--transfer", transfer]
         return arguments + [text for name, value in options.items() for text in _option(name, value)]
-
-    def variables(self, transfer: str) -> Mapping[str, str]:
-        """Returns the environment of a server that we start."""
-        return (_CPU_ENVIRONMENT if transfer == "gloo" else {}) | self.environment
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class WeightBroadcast:
             self._backbone = backbone
             ranks.together(lambda: self._open(backbone, clients))
         sent: list[int] = []
-        ranks.together(lambda: sent.append(self._send(clients, weight_version)))
+        ranks.together(lambda: sent.append(self._send(weight_version)))
         self._whole_model_sent, self._last_version = True, weight_version
         return sent[0]
 
@@ -103,23 +103,13 @@ class WeightBroadcast:
             share_memory=self._share_memory,
         )
 
-    def _send(self, clients: Sequence[ServerClient], weight_version: str) -> int:
+    def _send(self, weight_version: str) -> int:
         assert self._transfer is not None
-        told = clients if self._sends else ()
         try:
-            for client in told:
-                client.pause()
             num_bytes = self._transfer.send(trainable_only=self._whole_model_sent, weight_version=weight_version)
         finally:
             self._transfer.source.finish_pass()
         thread = ThreadPoolExecutor(1)
-        self._taken_over = thread.submit(_take_over, self._transfer, told)
+        self._taken_over = thread.submit(self._transfer.finish)
         thread.shutdown(wait=False)
         return num_bytes
-
-
-def _take_over(transfer: WeightTransfer, clients: Sequence[ServerClient]) -> None:
-    transfer.finish()
-    for client in clients:
-        client.reset_caches()
-        client.resume()

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_r1v3.rollout.weight_loaders import weight_loaders_kept
+
 
 class WeightCheck:
     """Extends vLLM's workers (`--worker-extension-cls`)."""
@@ -76,16 +78,12 @@ def first_difference(
 @contextmanager
 def _noted_instead_of_loaded(parameters: Iterable[Any]) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """Has the parameters note what would be loaded into them."""
-    own = {id(parameter): (parameter, vars(parameter).copy()) for parameter in parameters}
+    parameters = list(parameters)
     noted: list[tuple[Tensor, Tensor]] = []
-    for parameter, _ in own.values():
-        parameter.weight_loader = lambda parameter, weight, *_, **__: noted.append((parameter, weight))
-    try:
+    with weight_loaders_kept(parameters):
+        for parameter in parameters:
+            parameter.weight_loader = lambda parameter, weight, *_, **__: noted.append((parameter, weight))
         yield noted
-    finally:
-        for parameter, attributes in own.values():
-            vars(parameter).clear()
-            vars(parameter).update(attributes)
 
 
 def _missing(
@@ -113,13 +111,14 @@ def _as_before_loading(model: nn.Module, model_config: Any) -> Iterator[None]:
 
     # Putting back layers that nothing was loaded into is what is meant here, and not worth its warnings.
     warnings = logging.getLogger("vllm.model_executor.model_loader.reload.layerwise")
-    initialize_layerwise_reload(model)
-    try:
-        yield
-    finally:
-        warnings.disabled = True
-        finalize_layerwise_reload(model, model_config)
-        warnings.disabled = False
+    with weight_loaders_kept(model.parameters()):  # vLLM leaves its own in some that had none
+        initialize_layerwise_reload(model)
+        try:
+            yield
+        finally:
+            warnings.disabled = True
+            finalize_layerwise_reload(model, model_config)
+            warnings.disabled = False
 
 
 def _is_vocabulary(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from vllm.distributed.weight_transfer import TrainerWeightTransferEngine, WeightTransferTrainerFactory
 
-from lightning_r1v3.rollout.gloo import GlooTrainerEngine, GlooTrainerInitInfo, register_backend
+from lightning_r1v3.rollout.gloo_trainer import GlooTrainerEngine, GlooTrainerInitInfo, register_backend
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.weight_source import BackboneSource
 
@@ -37,7 +37,8 @@ class Servers:
         each([partial(client.init_weight_transfer_engine, info) for client, info in pairs])
 
     def start_weight_update(self) -> None:
-        """Begins an update."""
+        """Ends what the servers are at, holds up what comes, and begins an update."""
+        each([client.pause for client in self.clients])
         each([client.start_weight_update for client in self.clients])
 
     def update_weights(self, update_info: Any) -> None:
@@ -45,9 +46,11 @@ class Servers:
         each([partial(client.update_weights, update_info) for client in self.clients])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Ends the update; the weights get the name set in `weight_version`."""
+        """Ends the update; the weights get the name set in `weight_version`. The servers answer with them then."""
         name = weight_version or self.weight_version
-        each([partial(client.finish_weight_update, name) for client in self.clients])
+        finish = [partial(client.finish_weight_update, name) for client in self.clients]
+        each([*finish, *(client.reset_caches for client in self.clients)])
+        each([client.resume for client in self.clients])
 
 
 class WeightTransfer:

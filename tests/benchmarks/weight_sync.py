@@ -46,6 +46,8 @@ LANGUAGE: dict[str, Any] = {
 SEED = 0
 NUM_WARMUP_PAIRS, NUM_PAIRS = 3, 9
 ONE_TOKEN = Sampling(group_size=1, max_new_tokens=1)
+PAUSE_S = 2.0
+"""For what a server does once it answers: vLLM lays the weights out for its kernels."""
 WAYS = ("transfer", "sync", "answer")
 MAX_RATIO = 1.5
 HOST, TIMEOUT_S = "127.0.0.1", 600.0
@@ -134,13 +136,15 @@ def ways(engine: VLLMEngine, backbone: Backbone) -> dict[str, Any]:
     rounds = []
     peer = Peer([(name, p.detach()) for name, p in backbone.model.named_parameters()])
     for number in range(NUM_WARMUP_PAIRS + NUM_PAIRS):  # the first one may start the server
-        seconds = peer.seconds()
         start = time.perf_counter()
         synced = engine.sync(backbone, policy_version=number)
         engine.generate([prompt], ONE_TOKEN, step=number)
         answered = time.perf_counter()
+        time.sleep(PAUSE_S)
+        seconds = peer.seconds()
+        resumed = time.perf_counter()
         engine.generate([prompt], ONE_TOKEN, step=-number - 1)
-        again = time.perf_counter() - answered
+        again = time.perf_counter() - resumed
         rounds.append(seconds | {"sync": synced.seconds, "answer": answered - start - again})
     peer.close()
     rounds = rounds[NUM_WARMUP_PAIRS:]

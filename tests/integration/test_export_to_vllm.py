@@ -42,7 +42,7 @@ def served(policy: Policy, folder: Path) -> RolloutBatch:
     """What a server of the folder draws for the policy's prompts."""
     settings = ServerSettings(options={"max_model_len": 1024, "load_format": "safetensors"})
     arguments = settings.arguments(str(folder), dtype="float32", transfer="gloo")
-    server = ServerProcess(arguments, token=TOKEN, environment=dict(settings.variables("gloo")))
+    server = ServerProcess(arguments, token=TOKEN, environment={})
     try:
         deadline = time.monotonic() + 600
         client = ServerClient(server.wait_for_address(deadline), TOKEN, timeout_s=120)

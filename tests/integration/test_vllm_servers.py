@@ -68,7 +68,7 @@ TRAINER = """
 import sys, time
 from lightning_r1v3.rollout.server_process import ServerProcess
 
-server = ServerProcess(sys.argv[1:], token="secret", environment={"VLLM_CPU_KVCACHE_SPACE": "1"})
+server = ServerProcess(sys.argv[1:], token="secret", environment={})
 server.wait_for_address(time.monotonic() + 300)
 print(server.process.pid, flush=True)
 time.sleep(600)
@@ -76,7 +76,7 @@ time.sleep(600)
 
 
 def test_servers_do_not_outlive_a_killed_trainer() -> None:
-    options = ["--model", str(BASE), "--dtype", "float32", "--enforce-eager"]
+    options = ["--model", str(BASE), "--dtype", "float32"]
     trainer = subprocess.Popen([sys.executable, "-c", TRAINER, *options], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
     server = psutil.Process(int(trainer.stdout.readline()))
