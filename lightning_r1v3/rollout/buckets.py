@@ -13,7 +13,7 @@ from torch import Tensor
 BUCKET_BYTES = 4 * 2**20
 """A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
 
-NUM_IN_FLIGHT = 8
+NUM_IN_FLIGHT = 3
 """Buckets that are on their way at a time: a link that waits for the next one is idle."""
 
 _ALIGNMENT = 16
