@@ -159,7 +159,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
 
 def bucket_filled(update: int, bucket: int) -> str:
-    """Returns what the trainer tells once it has filled a bucket of shared memory, in its so manieth update."""
+    """Returns what the trainer tells once it has filled a bucket of shared memory; updates and buckets are counted."""
     return f"filled/{update}/{bucket}"
 
 

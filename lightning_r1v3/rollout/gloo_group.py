@@ -50,6 +50,10 @@ class GlooGroup:
         """Lets all members know."""
         self._store.set(message, "")
 
+    def forget(self, message: str) -> None:
+        """Takes back what was told."""
+        self._store.delete_key(message)
+
     def await_told(self, message: str) -> None:
         """Returns once a member has told it."""
         self._store.wait([message])

@@ -53,6 +53,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     _memory: SharedMemory | None = None
     _loaded: Future[None] | None = None
     _number = 0
+    _told: list[str]
 
     @classmethod
     def trainer_init(
@@ -61,6 +62,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         """Opens the group together with the servers."""
         assert source is not None, "the weights to send"
         engine = cls(client=client, source=source, is_sender=init_info.is_sender)
+        engine._told = []
         if engine.is_sender:
             engine._open(init_info)
         return engine
@@ -94,10 +96,12 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             "path": "" if memory is None else str(memory.path),
             "number": self._number,
         }
-        with _beside(self._update, update) as self._loaded:
-            if memory is None:
+        if memory is None:
+            self.client.start_weight_update()  # a server that fails here would be waited for in a broadcast
+            with _beside(self.client.update_weights, update) as self._loaded:
                 self._broadcast(plan_buckets(specs))
-            else:
+        else:
+            with _beside(self._update, update) as self._loaded:
                 self._fill(memory.content, plan_buckets(specs, bucket_bytes=SHARED_BUCKET_BYTES))
 
     def _update(self, update: dict[str, Any]) -> None:
@@ -122,7 +126,9 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         for number, bucket in enumerate(buckets):
             start, end = end, end + bucket.num_bytes
             fill(bucket, memory[start:end], tensors)
-            self._group.tell(bucket_filled(self._number, number))
+            message = bucket_filled(self._number, number)
+            self._group.tell(message)
+            self._told.append(message)
 
     def _broadcast(self, buckets: list[Bucket]) -> None:
         assert self._group is not None, "trainer_init opens it"
@@ -143,6 +149,13 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             if self._memory is not None:
                 self._memory.unlink()  # all have it open
             self.client.finish_weight_update()
+            self._forget_told()
+
+    def _forget_told(self) -> None:
+        if self._group is not None:  # closed meanwhile, with all that was told
+            for message in self._told:
+                self._group.forget(message)
+        self._told.clear()
 
     def shutdown(self) -> None:
         """Closes the group."""

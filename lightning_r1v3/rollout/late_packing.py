@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -131,5 +131,6 @@ def _unpacking(product: LatePackedProduct, load: Callable[..., Any]) -> Callable
 def _run_when_idle() -> None:
     """Lets the calling thread have what others leave of all the processors that vLLM's engine, our parent, may use."""
     if sys.platform == "linux":
-        os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # a sandbox that forbids it
+            os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
