@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     _memory: SharedMemory | None = None
     _loaded: Future[None] | None = None
     _number = 0
-    _told: list[str]
+    _told: Sequence[str] = ()
 
     @classmethod
     def trainer_init(
@@ -62,7 +62,6 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         """Opens the group together with the servers."""
         assert source is not None, "the weights to send"
         engine = cls(client=client, source=source, is_sender=init_info.is_sender)
-        engine._told = []
         if engine.is_sender:
             engine._open(init_info)
         return engine
@@ -122,13 +121,12 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         assert self._group is not None, "trainer_init opens it"
         assert self.source is not None
         tensors = iter(self.source)
+        self._told = [bucket_filled(self._number, number) for number in range(len(buckets))]
         end = 0
-        for number, bucket in enumerate(buckets):
+        for bucket, message in zip(buckets, self._told, strict=True):
             start, end = end, end + bucket.num_bytes
             fill(bucket, memory[start:end], tensors)
-            message = bucket_filled(self._number, number)
             self._group.tell(message)
-            self._told.append(message)
 
     def _broadcast(self, buckets: list[Bucket]) -> None:
         assert self._group is not None, "trainer_init opens it"
@@ -155,7 +153,6 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         if self._group is not None:  # closed meanwhile, with all that was told
             for message in self._told:
                 self._group.forget(message)
-        self._told.clear()
 
     def shutdown(self) -> None:
         """Closes the group."""

@@ -92,8 +92,7 @@ class VLLMEngine:
     def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
         """Sends the weights; see `RolloutEngine`. The first time all of them, then what trains.
 
-        A single trainer goes on once they are sent; servers on CPUs lay them out for their kernels meanwhile, and the
-        next completions wait for that.
+        A single trainer goes on once they are sent; the next completions wait until the servers have loaded them.
 
         Raises:
             ValueError: vLLM is not installed, or the servers' model has other weights.
