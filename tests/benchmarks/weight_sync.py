@@ -4,8 +4,8 @@ The model has 200 M parameters, all of which are sent, between two processes of 
 the weights over gloo alone: packed into buckets, sent one by one, received. `held` is how long the trainer waits: the
 weights are on their way, to a server that the trainer started by shared memory, to one given by its address over gloo.
 `ready` goes on until the server has loaded them, reset its caches and takes requests. `token` is
-what a prompt's first token takes then, against one of a server at rest whose caches are as empty (ratio of the two): vLLM lays the weights out for
-its kernels meanwhile. Needs vLLM.
+what a prompt's first token takes then, against one of a server at rest whose caches are as empty (ratio of the two):
+vLLM lays the weights out for its kernels meanwhile. Needs vLLM.
 """
 
 from __future__ import annotations
