@@ -1,4 +1,4 @@
-"""Tensors packed into few large buffers: each broadcast has a fixed price, which hundreds of small ones would pay."""
+"""Tensors packed into few large buffers: each message has a fixed price, which hundreds of small ones would pay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 BUCKET_BYTES = 4 * 2**20
-"""A bucket is closed once it is this large: then the broadcast's fixed price does not show."""
+"""A bucket is closed once it is this large: then a message's fixed price does not show."""
 
 NUM_IN_FLIGHT = 3
 """Buckets that are on their way at a time: a link that waits for the next one is idle."""
@@ -47,6 +47,11 @@ class Bucket:
     """First byte of each in the buffer."""
     num_bytes: int
     """Size of the buffer."""
+
+    @property
+    def is_one_tensor(self) -> bool:
+        """Whether its buffer is a tensor and nothing else."""
+        return self.num_bytes == self.specs[0].num_bytes
 
     def views(self, buffer: Tensor) -> list[tuple[str, Tensor]]:
         """Returns names and tensors, which share the buffer's memory (uint8 `[num_bytes]`)."""
@@ -94,10 +99,10 @@ def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> 
     """
     coming = iter(tensors)
     # Fresh memory costs more than the copy into it. A tensor that fills a bucket alone is sent from where it lies.
-    shared = max((bucket.num_bytes for bucket in buckets if bucket.num_bytes != bucket.specs[0].num_bytes), default=0)
+    shared = max((bucket.num_bytes for bucket in buckets if not bucket.is_one_tensor), default=0)
     memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(NUM_IN_FLIGHT + 1)])
     for bucket, memory in zip(buckets, memories, strict=False):
-        if bucket.num_bytes == bucket.specs[0].num_bytes:
+        if bucket.is_one_tensor:
             yield _bytes_of(bucket.specs[0], *next(coming))
         else:
             yield fill(bucket, memory[: bucket.num_bytes], coming)

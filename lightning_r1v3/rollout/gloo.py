@@ -7,8 +7,8 @@ vLLM loads `register` in each of its processes, through the entry point `vllm.ge
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from vllm.distributed.weight_transfer import WeightTransferEngine
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 
 from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, plan_buckets, shares
+from lightning_r1v3.rollout.destinations import Destinations
 from lightning_r1v3.rollout.gloo_group import GlooGroup
 from lightning_r1v3.rollout.late_packing import LatePacking, is_loadable_in_place, loaded_in_place
 from lightning_r1v3.rollout.shared_memory import open_memory
@@ -59,7 +60,7 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
     """Of each, whole."""
     path: str = ""
-    """Of the shared memory that takes them; empty where they are broadcast."""
+    """Of the shared memory that takes them; empty where they are sent."""
     number: int = 0
     """Counts the trainer's updates."""
 
@@ -78,6 +79,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
     _group: GlooGroup | None = None
     _memory: Tensor | None = None
     _path = ""
+    _destinations: Destinations
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
@@ -85,6 +87,7 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         with suppress(PermissionError):  # it may have a lower priority already
             os.setpriority(os.PRIO_PROCESS, os.getppid(), ENGINE_NICENESS)
         self.shutdown()
+        self._destinations = Destinations(self.model)
         parallel = self.parallel_config
         rank = init_info.rank_offset + parallel.data_parallel_index * parallel.world_size + parallel.rank
         self._group = GlooGroup.join(
@@ -117,12 +120,19 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
         """Loads what was sent."""
-        arrivals = self._shared(update_info) if update_info.path else self._broadcast(plan_buckets(update_info.specs))
-        in_place = is_loadable_in_place(self.model)
-        with loaded_in_place(self.model) if in_place else nullcontext():
-            self.model.load_weights((name, tensor.to(self.device)) for name, tensor in arrivals)
+        arrivals = self._shared(update_info) if update_info.path else self._received(plan_buckets(update_info.specs))
+        try:
+            if is_loadable_in_place(self.model):
+                with loaded_in_place(self.model):
+                    self._destinations.load(arrivals)
+            else:
+                self.model.load_weights((name, tensor.to(self.device)) for name, tensor in arrivals)
+        except Exception:
+            arrivals.close()
+            self.shutdown()  # the trainer would wait until the rest is received
+            raise
 
-    def _shared(self, update_info: GlooUpdateInfo) -> Iterator[tuple[str, Tensor]]:
+    def _shared(self, update_info: GlooUpdateInfo) -> Generator[tuple[str, Tensor]]:
         """Reads each bucket of the shared memory once the trainer has filled it."""
         assert self._group is not None, "init_transfer_engine comes first"
         buckets = plan_buckets(update_info.specs, bucket_bytes=SHARED_BUCKET_BYTES)
@@ -133,25 +143,28 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
             self._group.await_told(bucket_filled(update_info.number, number))
             yield from bucket.views(buffer)
 
-    def _broadcast(self, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
+    def _received(self, buckets: list[Bucket]) -> Generator[tuple[str, Tensor]]:
         """Receives all, or a large share, whether it is loaded yet or not: so long the trainer waits."""
         assert self._group is not None, "init_transfer_engine comes first"
         parts = list(shares(buckets, max_bytes=MAX_BYTES_KEPT))
         for share in parts:
-            sizes = [bucket.num_bytes for bucket in share]
+            places = [self._destinations.receiving(bucket) for bucket in share]
+            sizes = [0 if place is not None else bucket.num_bytes for bucket, place in zip(share, places, strict=True)]
             # A layer's tensors may come in two shares, and are needed together.
             memory = self._kept_memory(sum(sizes)) if len(parts) == 1 else torch.empty(sum(sizes), dtype=torch.uint8)
             buffers = memory.split(sizes)
-            arriving = [self._group.broadcast(buffer) for buffer in buffers]
-            for bucket, buffer, work in zip(share, buffers, arriving, strict=True):
+            targets = zip(places, buffers, strict=True)
+            arriving = self._group.receive(buffer if place is None else place for place, buffer in targets)
+            for bucket, place, buffer, work in zip(share, places, buffers, arriving, strict=True):
                 work.wait()
-                yield from bucket.views(buffer)
+                if place is None:
+                    yield from bucket.views(buffer)
 
     def _kept_memory(self, num_bytes: int) -> Tensor:
         """Memory of the updates before: fresh pages would cost more than what is written into them."""
-        if self._memory is None or len(self._memory) < num_bytes:
+        if self._memory is None or len(self._memory) != num_bytes:
             self._memory = torch.empty(num_bytes, dtype=torch.uint8)
-        return self._memory[:num_bytes]
+        return self._memory
 
     def shutdown(self) -> None:
         """Leaves the group."""

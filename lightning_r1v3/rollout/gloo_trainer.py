@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from vllm.distributed.weight_transfer import (
 )
 from vllm.distributed.weight_transfer.base import TrainerInitInfo
 
-from lightning_r1v3.rollout.buckets import NUM_IN_FLIGHT, Bucket, TensorSpec, fill, filled, plan_buckets
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, fill, filled, plan_buckets
 from lightning_r1v3.rollout.gloo import SHARED_BUCKET_BYTES, GlooInitInfo, GlooTransferEngine, bucket_filled
 from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
 from lightning_r1v3.rollout.shared_memory import SharedMemory
@@ -85,6 +84,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             for _ in self.source:
                 pass
             return
+        assert self._group is not None, "trainer_init opens it"
         specs = [TensorSpec(meta.name, meta.dtype, meta.shape) for meta in self.source.metadata()]
         memory = self._shared_memory(specs)
         self._number += 1
@@ -96,9 +96,9 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             "number": self._number,
         }
         if memory is None:
-            self.client.start_weight_update()  # a server that fails here would be waited for in a broadcast
+            self.client.start_weight_update()  # a server that fails here would be waited for
             with _beside(self.client.update_weights, update) as self._loaded:
-                self._broadcast(plan_buckets(specs))
+                self._group.send(filled(plan_buckets(specs), self.source))
         else:
             with _beside(self._update, update) as self._loaded:
                 self._fill(memory.content, plan_buckets(specs, bucket_bytes=SHARED_BUCKET_BYTES))
@@ -127,17 +127,6 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             start, end = end, end + bucket.num_bytes
             fill(bucket, memory[start:end], tensors)
             self._group.tell(message)
-
-    def _broadcast(self, buckets: list[Bucket]) -> None:
-        assert self._group is not None, "trainer_init opens it"
-        assert self.source is not None
-        sent: deque[Any] = deque()
-        for buffer in filled(buckets, self.source):
-            sent.append(self._group.broadcast(buffer))
-            if len(sent) > NUM_IN_FLIGHT:
-                sent.popleft().wait()
-        for work in sent:
-            work.wait()
 
     def finish(self) -> None:
         """Waits until the servers have loaded what was sent, and ends the update."""

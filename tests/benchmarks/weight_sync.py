@@ -1,7 +1,7 @@
 """A sync of a real vLLM server over gloo against one flat broadcast of the same bytes.
 
 The model has 200 M parameters, all of which are sent, between two processes of this machine. `transfer` is the way of
-the weights over gloo alone: packed into buckets, sent one by one, received. `held` is how long the trainer waits: the
+the weights over gloo alone: packed into buckets, sent, received. `held` is how long the trainer waits: the
 weights are on their way, to a server that the trainer started by shared memory, to one given by its address over gloo.
 `ready` goes on until the server has loaded them, reset its caches and takes requests. `token` is
 what a prompt's first token takes then, against one of a server at rest whose caches are as empty (ratio of the two):
@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from lightning_r1v3.data.mini import generate
 from lightning_r1v3.data.preprocess import Preprocessor
 from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets
-from lightning_r1v3.rollout.gloo_group import GlooGroup, open_store
+from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.server_settings import ServerSettings
 from lightning_r1v3.rollout.token_guard import TOKEN_VARIABLE
@@ -57,7 +57,7 @@ HOST, TIMEOUT_S = "127.0.0.1", 600.0
 
 
 class Peer:
-    """A process that only receives: all bytes at once, or in buckets."""
+    """A process that only receives: all bytes in one broadcast, or in buckets."""
 
     def __init__(self, source: list[tuple[str, torch.Tensor]]) -> None:
         self.source = source
@@ -71,31 +71,36 @@ class Peer:
 
     def seconds(self) -> dict[str, float]:
         return {
-            "flat": self._seconds(iter([self.flat])),
-            "transfer": self._seconds(filled(self.buckets, self.source)),
+            "flat": self._seconds(lambda: broadcast(self.group, self.flat)),
+            "transfer": self._seconds(lambda: self.group.send(filled(self.buckets, self.source))),
         }
 
     def close(self) -> None:
         """Lets the process end, which until then keeps its memory: to free it would take time from the last round."""
         self.process.communicate()
 
-    def _seconds(self, buffers: Iterator[torch.Tensor]) -> float:
+    def _seconds(self, send: Callable[[], None]) -> float:
         assert self.process.stdout is not None
         start = time.perf_counter()
-        for buffer in buffers:
-            self.group.broadcast(buffer).wait()
+        send()
         self.process.stdout.readline()  # all has arrived
         return time.perf_counter() - start
+
+
+def broadcast(group: GlooGroup, flat: torch.Tensor) -> None:
+    """As torch.distributed.broadcast does it."""
+    group._group.broadcast(flat, SENDER).wait()
 
 
 def receive(sizes: list[int], port: int) -> None:
     group = GlooGroup.join(HOST, port, rank=1, world_size=2, timeout_s=TIMEOUT_S)
     flat = torch.zeros(sum(sizes), dtype=torch.uint8)
     for _ in range(NUM_WARMUP_PAIRS + NUM_PAIRS):
-        for parts in ([flat], flat.split(sizes)):
-            for part in parts:
-                group.broadcast(part).wait()
-            print("arrived", flush=True)
+        broadcast(group, flat)
+        print("arrived", flush=True)
+        for work in group.receive(flat.split(sizes)):
+            work.wait()
+        print("arrived", flush=True)
     sys.stdin.read()
 
 
