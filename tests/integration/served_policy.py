@@ -57,6 +57,11 @@ class Policy:
     def sync(self) -> int:
         return self.engine.sync(self.backbone, policy_version=self.version).num_bytes
 
+    def take_back(self) -> None:
+        """Syncs servers that another trainer had, and waits until they answer: yet another one may be next."""
+        self.sync()
+        self.draw()
+
     @property
     def urls(self) -> tuple[str, ...]:
         return self.engine.server_urls

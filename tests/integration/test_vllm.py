@@ -114,7 +114,7 @@ def test_only_what_trains_is_sent_again(untied: Policy, token: str) -> None:
     connector_bytes = sum(p.nbytes for _, p in connector.backbone.named_groups()["connector"])
     assert connector.sync() == connector_bytes < whole / 10
     assert connector.gap(connector.draw()) <= TOLERANCE
-    untied.sync()  # takes its server back
+    untied.take_back()
 
 
 def test_adapters_are_merged_on_their_way(untied: Policy, token: str) -> None:
@@ -124,7 +124,7 @@ def test_adapters_are_merged_on_their_way(untied: Policy, token: str) -> None:
     adapted.change()
     assert adapted.sync() < whole
     assert adapted.gap(adapted.draw()) <= TOLERANCE
-    untied.sync()  # takes its server back
+    untied.take_back()
 
 
 def test_a_model_that_does_not_fit_is_refused_before_anything_is_sent(untied: Policy, token: str) -> None:
@@ -187,7 +187,7 @@ def gate(untied: Policy, token: str) -> Iterator[Gate]:
     server.shutdown()
     thread.join()
     server.server_close()
-    untied.sync()  # takes its server back
+    untied.take_back()
 
 
 @pytest.fixture
