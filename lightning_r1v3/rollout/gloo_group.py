@@ -48,10 +48,10 @@ class GlooGroup:
         return cls(store, own_address, rank=rank, world_size=world_size, timeout_s=timeout_s)
 
     def send(self, tensors: Iterable[Tensor]) -> None:
-        """Sends tensors to all others, and returns once they may change; each is kept for `NUM_IN_FLIGHT` more.
+        """Sends tensors to all others, and returns once they may change. Each is read while `NUM_IN_FLIGHT` more come.
 
         They go from member to member, not by gloo's broadcast: that begins to receive one once the one before has
-        arrived, and took 1.3 times as long for many tensors as for a single one of the same bytes.
+        arrived, and takes up to 1.3 times as long for many tensors as for a single one of the same bytes.
 
         Raises:
             RuntimeError: Another member has left, or does not receive.
