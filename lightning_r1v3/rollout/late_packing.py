@@ -33,7 +33,7 @@ class LatePacking:
 
     def __init__(self) -> None:
         """Installs nothing yet."""
-        self._thread = ThreadPoolExecutor(1, "late_packing", initializer=_run_when_idle)
+        self._thread = ThreadPoolExecutor(1, "late_packing", initializer=_run_beside_the_worker)
 
     def install(self) -> None:
         """Has layers that vLLM prepares from now on keep their weights."""
@@ -128,9 +128,11 @@ def _unpacking(product: LatePackedProduct, load: Callable[..., Any]) -> Callable
     return unpack_and_load
 
 
-def _run_when_idle() -> None:
-    """Lets the calling thread have what others leave of all the processors that vLLM's engine, our parent, may use."""
+def _run_beside_the_worker() -> None:
+    """Lets the calling thread run on all the processors of vLLM's engine, our parent; vLLM binds its worker to some.
+
+    At the usual priority: while layers are not laid out, completions take longer than laying them out does.
+    """
     if sys.platform == "linux":
         with suppress(OSError):  # a sandbox that forbids it
             os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
