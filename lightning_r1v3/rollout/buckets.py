@@ -1,17 +1,17 @@
-"""Tensors packed into few large buffers: each message has a fixed price, which hundreds of small ones would pay."""
+"""Small tensors packed into large buffers: each message has a fixed price, which hundreds of them would pay."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import accumulate
 from math import prod
 
 import torch
 from torch import Tensor
 
-BUCKET_BYTES = 4 * 2**20
-"""A bucket is closed once it is this large: then a message's fixed price does not show."""
+BUCKET_BYTES = 2**17
+"""A message of this size takes about as long as to copy it at both ends: larger tensors travel alone."""
 
 NUM_IN_FLIGHT = 3
 """Buckets that are on their way at a time: a link that waits for the next one is idle."""
@@ -62,21 +62,43 @@ class Bucket:
 
 
 def plan_buckets(specs: Iterable[TensorSpec], *, bucket_bytes: int = BUCKET_BYTES) -> list[Bucket]:
-    """Returns the buckets of some tensors, in order; a pure function of them, so sender and receiver agree."""
+    """Returns the buckets of some tensors, in the order in which they are full, if the tensors come one by one.
+
+    A pure function of them, so sender and receiver agree. A large tensor overtakes the small ones that came before it.
+
+    Args:
+        specs: In the order in which they come.
+        bucket_bytes: From this size on a tensor has a bucket to itself, and one of smaller tensors is closed.
+    """
     buckets: list[Bucket] = []
     held: list[TensorSpec] = []
-    offsets: list[int] = []
     size = 0
     for spec in specs:
+        if spec.num_bytes >= bucket_bytes:
+            buckets.append(_bucket([spec]))
+            continue
         held.append(spec)
-        offsets.append(size)
-        size += -(-spec.num_bytes // _ALIGNMENT) * _ALIGNMENT
+        size += _aligned(spec.num_bytes)
         if size >= bucket_bytes:
-            buckets.append(Bucket(tuple(held), tuple(offsets), size))
-            held, offsets, size = [], [], 0
-    if held:
-        buckets.append(Bucket(tuple(held), tuple(offsets), size))
-    return buckets
+            buckets.append(_bucket(held))
+            held, size = [], 0
+    return [*buckets, _bucket(held)] if held else buckets
+
+
+def _bucket(specs: Sequence[TensorSpec]) -> Bucket:
+    *offsets, end = accumulate((_aligned(spec.num_bytes) for spec in specs), initial=0)
+    return Bucket(tuple(specs), tuple(offsets), end)
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def memory_of_each(buckets: Iterable[Bucket], memory: Tensor) -> tuple[Tensor, ...]:
+    """Returns the part of some memory, uint8, that each bucket takes; one after the other from its beginning on."""
+    sizes = [bucket.num_bytes for bucket in buckets]
+    parts: tuple[Tensor, ...] = memory[: sum(sizes)].split(sizes)
+    return parts
 
 
 def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket]]:
@@ -91,35 +113,48 @@ def shares(buckets: Iterable[Bucket], *, max_bytes: int) -> Iterator[list[Bucket
         yield share
 
 
-def filled(buckets: Sequence[Bucket], tensors: Iterable[tuple[str, Tensor]]) -> Iterator[Tensor]:
-    """Yields each bucket's buffer, uint8 `[num_bytes]`, with the tensors in it, for the time of `NUM_IN_FLIGHT` more.
+def own_memories(buckets: Iterable[Bucket]) -> list[Tensor | None]:
+    """Returns memory, uint8 `[num_bytes]`, for each bucket that needs some: a lone tensor stays where it lies."""
+    return [None if bucket.is_one_tensor else torch.empty(bucket.num_bytes, dtype=torch.uint8) for bucket in buckets]
+
+
+def filled(
+    buckets: Sequence[Bucket], memories: Sequence[Tensor | None], tensors: Iterable[tuple[str, Tensor]]
+) -> Iterator[Tensor]:
+    """Yields the bytes of each bucket in turn, uint8 `[num_bytes]`.
+
+    Args:
+        buckets: As planned.
+        memories: For each what its tensors are copied into, or None for a lone tensor that stays where it is.
+        tensors: In the order of the plan.
 
     Raises:
-        ValueError: A tensor is not the one that was planned.
+        ValueError: A tensor is not one that was planned, or is missing.
     """
-    coming = iter(tensors)
-    # Fresh memory costs more than the copy into it. A tensor that fills a bucket alone is sent from where it lies.
-    shared = max((bucket.num_bytes for bucket in buckets if not bucket.is_one_tensor), default=0)
-    memories = cycle([torch.empty(shared, dtype=torch.uint8) for _ in range(NUM_IN_FLIGHT + 1)])
-    for bucket, memory in zip(buckets, memories, strict=False):
-        if bucket.is_one_tensor:
-            yield _bytes_of(bucket.specs[0], *next(coming))
+    places = {
+        spec.name: (number, spec, offset)
+        for number, bucket in enumerate(buckets)
+        for spec, offset in zip(bucket.specs, bucket.offsets, strict=True)
+    }
+    num_missing = [len(bucket.specs) for bucket in buckets]
+    contents = list(memories)
+    next_number = 0
+    for name, tensor in tensors:
+        number, spec, offset = places.get(name, (0, None, 0))
+        came = TensorSpec(name, tensor.dtype, tuple(tensor.shape))
+        if came != spec:
+            raise ValueError(f"expected {spec or 'only what was planned'}, got {came}")
+        content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        memory = contents[number]
+        if memory is None:
+            contents[number] = content
         else:
-            yield fill(bucket, memory[: bucket.num_bytes], coming)
-
-
-def fill(bucket: Bucket, buffer: Tensor, tensors: Iterator[tuple[str, Tensor]]) -> Tensor:
-    """Copies a bucket's tensors, which are the next to come, into a buffer, uint8 `[num_bytes]`; returns it.
-
-    Raises:
-        ValueError: A tensor is not the one that was planned.
-    """
-    for spec, offset in zip(bucket.specs, bucket.offsets, strict=True):
-        buffer[offset : offset + spec.num_bytes] = _bytes_of(spec, *next(tensors))
-    return buffer
-
-
-def _bytes_of(spec: TensorSpec, name: str, tensor: Tensor) -> Tensor:
-    if (name, tensor.dtype, tuple(tensor.shape)) != (spec.name, spec.dtype, spec.shape):
-        raise ValueError(f"expected {spec}, got {name!r}, {tensor.dtype}, {tuple(tensor.shape)}")
-    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            memory[offset : offset + spec.num_bytes] = content
+        num_missing[number] -= 1
+        while next_number < len(buckets) and num_missing[next_number] == 0:
+            full, contents[next_number] = contents[next_number], None
+            next_number += 1
+            assert full is not None, "no tensor of it is missing"
+            yield full
+    if next_number < len(buckets):
+        raise ValueError(f"expected {buckets[next_number].specs}, got no more tensors")

@@ -80,10 +80,7 @@ class _Readings(TorchDispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not operation.is_view:
             for tensor in tree_leaves((args, kwargs)):
-                if (
-                    isinstance(tensor, Tensor)
-                    and 0 <= tensor.data_ptr() - self._weight.data_ptr() < self._weight.nbytes
-                ):
+                if isinstance(tensor, Tensor) and _is_within(tensor, self._weight):
                     is_copied = operation is torch.ops.aten.copy_.default and tensor is args[1]
                     is_whole = _layout(tensor) == _layout(args[0]) == _layout(self._weight)
                     self._copies.append(args[0] if is_copied and is_whole else None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,13 @@ from torch import Tensor
 from vllm.distributed.weight_transfer import WeightTransferEngine
 from vllm.distributed.weight_transfer.base import WeightTransferInitInfo, WeightTransferUpdateInfo
 
-from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, plan_buckets, shares
+from lightning_r1v3.rollout import idle_waits
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, memory_of_each, plan_buckets, shares
 from lightning_r1v3.rollout.destinations import Destinations
 from lightning_r1v3.rollout.gloo_group import GlooGroup
 from lightning_r1v3.rollout.late_packing import LatePacking, is_loadable_in_place, loaded_in_place
 from lightning_r1v3.rollout.shared_memory import open_memory
 
-ENGINE_NICENESS = 10
-"""Priority of vLLM's engine beside its workers and the trainer, 0 being the usual one."""
 SHARED_BUCKET_BYTES = 16 * 2**20
 """Of shared memory: what the servers load while the trainer fills the next one."""
 MAX_BYTES_KEPT = 2**30
@@ -83,9 +81,6 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the trainer's group; an earlier one is left."""
-        # vLLM's engine, this process's parent, spins while its workers work: in the trainer's way on a small machine.
-        with suppress(PermissionError):  # it may have a lower priority already
-            os.setpriority(os.PRIO_PROCESS, os.getppid(), ENGINE_NICENESS)
         self.shutdown()
         self._destinations = Destinations(self.model)
         parallel = self.parallel_config
@@ -136,10 +131,10 @@ class GlooTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
         """Reads each bucket of the shared memory once the trainer has filled it."""
         assert self._group is not None, "init_transfer_engine comes first"
         buckets = plan_buckets(update_info.specs, bucket_bytes=SHARED_BUCKET_BYTES)
-        sizes = [bucket.num_bytes for bucket in buckets]
         if self._memory is None or self._path != update_info.path:
-            self._memory, self._path = open_memory(update_info.path, sum(sizes)), update_info.path
-        for number, (bucket, buffer) in enumerate(zip(buckets, self._memory[: sum(sizes)].split(sizes), strict=True)):
+            size = sum(bucket.num_bytes for bucket in buckets)
+            self._memory, self._path = open_memory(update_info.path, size), update_info.path
+        for number, (bucket, buffer) in enumerate(zip(buckets, memory_of_each(buckets, self._memory), strict=True)):
             self._group.await_told(bucket_filled(update_info.number, number))
             yield from bucket.views(buffer)
 
@@ -185,4 +180,5 @@ def register() -> None:
     register_backend()
     if os.environ.get(SERVER_VARIABLE):
         end_with_parent()
+        idle_waits.install()
         _LATE_PACKING.install()

@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer import (
 )
 from vllm.distributed.weight_transfer.base import TrainerInitInfo
 
-from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, fill, filled, plan_buckets
+from lightning_r1v3.rollout.buckets import Bucket, TensorSpec, filled, memory_of_each, own_memories, plan_buckets
 from lightning_r1v3.rollout.gloo import SHARED_BUCKET_BYTES, GlooInitInfo, GlooTransferEngine, bucket_filled
 from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
 from lightning_r1v3.rollout.shared_memory import SharedMemory
@@ -51,6 +51,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     _share_memory = False
     _memory: SharedMemory | None = None
     _loaded: Future[None] | None = None
+    _packed: tuple[list[Bucket], list[Tensor | None]] | None = None
     _number = 0
     _told: Sequence[str] = ()
 
@@ -98,7 +99,8 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         if memory is None:
             self.client.start_weight_update()  # a server that fails here would be waited for
             with _beside(self.client.update_weights, update) as self._loaded:
-                self._group.send(filled(plan_buckets(specs), self.source))
+                buckets = plan_buckets(specs)
+                self._group.send(filled(buckets, self._own_memories(buckets), self.source))
         else:
             with _beside(self._update, update) as self._loaded:
                 self._fill(memory.content, plan_buckets(specs, bucket_bytes=SHARED_BUCKET_BYTES))
@@ -111,21 +113,25 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         """Memory for the tensors, made the first time, when all are sent; None where there is none to share."""
         if self._memory is None and self._share_memory:
             try:
-                self._memory = SharedMemory(sum(bucket.num_bytes for bucket in plan_buckets(specs)))
+                buckets = plan_buckets(specs, bucket_bytes=SHARED_BUCKET_BYTES)
+                self._memory = SharedMemory(sum(bucket.num_bytes for bucket in buckets))
             except OSError as error:
                 log.info("weights are sent over gloo, not by shared memory: %s", error)
                 self._share_memory = False
         return self._memory
 
+    def _own_memories(self, buckets: list[Bucket]) -> list[Tensor | None]:
+        """Memory of the updates before: fresh pages would cost more than what is written into them."""
+        if self._packed is None or self._packed[0] != buckets:
+            self._packed = buckets, own_memories(buckets)
+        return self._packed[1]
+
     def _fill(self, memory: Tensor, buckets: list[Bucket]) -> None:
         assert self._group is not None, "trainer_init opens it"
         assert self.source is not None
-        tensors = iter(self.source)
         self._told = [bucket_filled(self._number, number) for number in range(len(buckets))]
-        end = 0
-        for bucket, message in zip(buckets, self._told, strict=True):
-            start, end = end, end + bucket.num_bytes
-            fill(bucket, memory[start:end], tensors)
+        parts = memory_of_each(buckets, memory)
+        for message, _ in zip(self._told, filled(buckets, parts, self.source), strict=True):
             self._group.tell(message)
 
     def finish(self) -> None:
@@ -147,7 +153,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         """Closes the group."""
         if self._memory is not None:
             self._memory.unlink()
-        self._group = self._memory = None
+        self._group = self._memory = self._packed = None
 
 
 def register_backend() -> None:

@@ -68,6 +68,7 @@ class LatePackedProduct:
             prepare: vLLM's own preparation of a layer.
         """
         self._packed: Product | None = packed
+        self._outdated: Product | None = None
         self._prepare = prepare
         self._version = 0
         self._swap = threading.Lock()
@@ -81,13 +82,15 @@ class LatePackedProduct:
         """To be called before the weight changes."""
         with self._swap:
             self._version += 1
-            self._packed = None
+            # To free its memory takes a tenth of a sync: `pack` has the time.
+            self._outdated, self._packed = self._packed or self._outdated, None
 
     def pack(self, weight: Tensor) -> None:
         """Lays the weight out unless it is; in vain if it changes meanwhile."""
         version = self._version
         if self._packed is not None:
             return
+        self._outdated = None
         prepared: Any = SimpleNamespace(weight=weight)
         self._prepare(prepared, False)
         with self._swap:

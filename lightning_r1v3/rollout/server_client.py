@@ -69,11 +69,11 @@ class ServerClient:
 
     def pause(self) -> None:
         """Ends all running requests, and holds up new ones until `resume`."""
-        self._call("POST", "/pause?mode=abort")
+        self._call("POST", "/sleep?level=0&mode=abort")  # as /pause, which would wait 20 ms more
 
     def resume(self) -> None:
         """Takes requests again."""
-        self._call("POST", "/resume")
+        self._call("POST", "/wake_up?tags=scheduling")
 
     def reset_caches(self) -> None:
         """Forgets what the old weights computed: prefixes, pictures, and their embeddings, which are found by hash.

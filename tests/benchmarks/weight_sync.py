@@ -29,7 +29,7 @@ from lightning_r1v3.backbone import Backbone, BackboneConfig
 from lightning_r1v3.data.mini import generate
 from lightning_r1v3.data.preprocess import Preprocessor
 from lightning_r1v3.data.prompt import PromptFormat
-from lightning_r1v3.rollout.buckets import TensorSpec, filled, plan_buckets
+from lightning_r1v3.rollout.buckets import TensorSpec, filled, own_memories, plan_buckets
 from lightning_r1v3.rollout.gloo_group import SENDER, GlooGroup, open_store
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.server_settings import ServerSettings
@@ -63,7 +63,8 @@ class Peer:
         self.source = source
         self.buckets = plan_buckets(TensorSpec(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in source)
         sizes = [bucket.num_bytes for bucket in self.buckets]
-        self.flat = torch.cat([buffer.clone() for buffer in filled(self.buckets, source)])
+        self.memories = own_memories(self.buckets)
+        self.flat = torch.cat([buffer.clone() for buffer in filled(self.buckets, self.memories, source)])
         store, port = open_store(HOST, timeout_s=TIMEOUT_S)
         command = [sys.executable, __file__, "--receive", json.dumps(sizes), "--port", str(port)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -72,7 +73,7 @@ class Peer:
     def seconds(self) -> dict[str, float]:
         return {
             "flat": self._seconds(lambda: broadcast(self.group, self.flat)),
-            "transfer": self._seconds(lambda: self.group.send(filled(self.buckets, self.source))),
+            "transfer": self._seconds(lambda: self.group.send(filled(self.buckets, self.memories, self.source))),
         }
 
     def close(self) -> None:

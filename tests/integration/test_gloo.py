@@ -61,7 +61,6 @@ def sides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     from lightning_r1v3.rollout import gloo, gloo_trainer  # noqa: PLC0415
 
     monkeypatch.setattr(gloo, "MAX_BYTES_KEPT", 6 * 2**20)  # less than the model
-    monkeypatch.setattr(gloo.os, "setpriority", lambda *_: None)  # of pytest's parent, here
     model = Model()
     parallel = SimpleNamespace(data_parallel_index=0, world_size=1, rank=0)
     config: Any = SimpleNamespace(parallel_config=parallel, model_config=None)
