@@ -265,7 +265,8 @@ class GRPO(VLMModule):
         self.log("rollout/staleness", float(step - episode.policy_version))
         self.log("rollout/tokens_per_second", len(stats.logprobs) / self.phase_seconds.get("generate", math.inf))
         if synced.num_bytes:
-            self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds})
+            share = self.phase_seconds["sync"] / sum(self.phase_seconds.values())
+            self.log_dict({"sync/bytes": float(synced.num_bytes), "sync/seconds": synced.seconds, "sync/share": share})
         self._keep_rollouts(step, episode, learner, by_completion(episode, order, stats.entropy))
         completed = [(episode.examples(packed), row) for packed, row in rows]
         rewards = {"rewards": episode.rewards.reward[order], "accuracy": episode.rewards.accuracy[order]}

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from lightning_r1v3.rollout.errors import ServerError
 from lightning_r1v3.rollout.server_client import ServerClient
+from lightning_r1v3.rollout.server_settings import Patience
+from lightning_r1v3.rollout.watch import watched
 
 Reply = TypeVar("Reply")
 
@@ -20,7 +22,7 @@ def send_all(
     requests: Mapping[int, dict[str, Any]],
     read: Callable[[int, dict[str, Any]], Reply],
     *,
-    timeout_s: float,
+    patience: Patience,
 ) -> tuple[dict[int, Reply], dict[str, ServerError]]:
     """Sends requests to servers in turns.
 
@@ -28,7 +30,7 @@ def send_all(
         clients: At least one.
         requests: By number.
         read: Makes a result of a request's number and its answer.
-        timeout_s: For each answer.
+        patience: With each answer, and between signs of life.
 
     Returns:
         The results by number, those missing whose server failed; and each failed server's first error by its address.
@@ -43,11 +45,11 @@ def send_all(
         if client.url in errors:
             return  # the server failed: what waits is not sent into the void
         try:
-            replies[number] = read(number, client.generate(requests[number], timeout_s=timeout_s))
+            replies[number] = read(number, client.generate(requests[number], timeout_s=patience.request_s))
         except ServerError as error:
             errors.setdefault(client.url, error)
 
-    with ThreadPoolExecutor(min(MAX_REQUESTS, len(requests))) as threads:
+    with watched(clients, probe_s=patience.probe_s), ThreadPoolExecutor(min(MAX_REQUESTS, len(requests))) as threads:
         pending = [threads.submit(ask, number, clients[place % len(clients)]) for place, number in enumerate(requests)]
     for each in pending:
         each.result()

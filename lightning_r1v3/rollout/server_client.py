@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import pickle
+import socket
 from base64 import b64encode
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +41,14 @@ class ServerClient:
         self._connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._timeout_s = timeout_s
+        self._open: set[http.client.HTTPConnection] = set()
+
+    def break_off(self) -> None:
+        """Ends the calls that wait for an answer, with a `ServerError`."""
+        for connection in tuple(self._open):
+            if connection.sock is not None:
+                with suppress(OSError):  # the call has just ended
+                    connection.sock.shutdown(socket.SHUT_RDWR)
 
     def generate(self, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
         """Returns the reply to a request for completions.
@@ -122,6 +132,7 @@ class ServerClient:
     def _call(self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         timeout_s = timeout_s or self._timeout_s
         connection = self._connection(self.host, self._port, timeout=timeout_s)
+        self._open.add(connection)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), self._headers)
             response = connection.getresponse()
@@ -131,6 +142,7 @@ class ServerClient:
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{self.url}{path}: {type(error).__name__}: {error}") from error
         finally:
+            self._open.remove(connection)
             connection.close()
         if status >= _HTTP_ERRORS:
             text = content.decode(errors="replace")[:_SHOWN_CHARACTERS]

@@ -77,7 +77,7 @@ class Patience:
     sync_s: float = 600.0
     """For one step of a sync."""
     probe_s: float = 60.0
-    """For a sign of life of a server that failed."""
+    """For a sign of life: of a server that failed, and every so often of all that draw completions."""
     max_failures: int = 3
     """Failures in one sync or generation that are mended; one more ends the run."""
 

@@ -234,7 +234,7 @@ class VLLMEngine:
 
         self._set_asleep(False)
         for _ in range(self.patience.max_failures + 1):
-            replies, errors = send_all(self._clients, requests, read, timeout_s=self.patience.request_s)
+            replies, errors = send_all(self._clients, requests, read, patience=self.patience)
             drawn |= replies
             requests = {number: request for number, request in requests.items() if number not in drawn}
             if not requests:

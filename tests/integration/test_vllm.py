@@ -247,3 +247,13 @@ def test_a_killed_server_is_replaced_and_no_completion_lost(tied: Policy) -> Non
     assert torch.equal(rollouts.token_ids, expected.token_ids)
     assert tied.gap(rollouts) <= TOLERANCE
     assert psutil.wait_procs(workers, timeout=120)[1] == []
+
+
+def test_a_server_that_hangs_is_replaced(tied: Policy) -> None:
+    expected = tied.draw(step=4)
+    tied.engine.patience = replace(PATIENCE, request_s=3600, probe_s=5)
+    (leader,) = tied.engine.server_pids
+    for process in [psutil.Process(leader), *psutil.Process(leader).children(recursive=True)]:
+        process.suspend()
+    assert torch.equal(tied.draw(step=4).token_ids, expected.token_ids)
+    assert tied.engine.server_pids != [leader]
