@@ -23,6 +23,7 @@ from lightning_r1v3.modules.preemption import Preempted
 from lightning_r1v3.modules.progress_lines import ProgressLines
 from lightning_r1v3.modules.ranks import leave_process_group
 from lightning_r1v3.modules.run_folder import RUNS, find_checkpoint, keep_earlier_run, run_loggers
+from lightning_r1v3.rollout.errors import RolloutError
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,9 @@ def main(args: ArgsType = None) -> None:
         if ours is None:
             raise
         sys.exit(f"lightning-r1v3: {ours}")
+    except RolloutError as error:
+        leave_process_group()
+        sys.exit(f"lightning-r1v3: {error}")
     except Preempted:
         leave_process_group()
         raise

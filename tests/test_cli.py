@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,45 @@ def test_a_run_on_its_own_hand_off_is_refused(folder: Path) -> None:
         (own / file.name).write_bytes(file.read_bytes())
     assert "give another --name" in error("fit", "-c", "run.yaml", "--name=sft", "--model.backbone.path=runs/sft/hf")
     assert own.is_dir()
+
+
+LOST = """
+from collections.abc import Sequence
+from lightning_r1v3.rollout.errors import RolloutError
+from lightning_r1v3.rollout.local import LocalEngine
+from lightning_r1v3.types import Example, RolloutBatch, Sampling
+
+class Lost(LocalEngine):
+    def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
+        raise RolloutError("no rollout server is left")
+
+class Unfit(LocalEngine):
+    def generate(self, prompts):
+        return prompts
+"""
+GRPO_OPTIONS = ["--model=lightning_r1v3.modules.GRPO", "--model.sampling={group_size: 2, max_new_tokens: 4}"]
+
+
+@pytest.fixture
+def engines(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "engines_of_mine.py").write_text(LOST)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "engines_of_mine", raising=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("engines")
+def test_a_lost_engine_is_said_in_one_line_and_leaves_a_checkpoint(folder: Path) -> None:
+    options = [*GRPO_OPTIONS, "--model.engine=engines_of_mine.Lost", "--data.batch_size=2"]
+    assert error("fit", "-c", "run.yaml", *options) == "no rollout server is left"
+    assert (folder / "runs/run/checkpoints/outage-step=0.ckpt").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("engines")
+def test_a_class_that_does_not_fit_is_said_in_one_line() -> None:
+    message = error("fit", "-c", "run.yaml", *GRPO_OPTIONS, "--model.engine=engines_of_mine.Unfit")
+    assert "is no RolloutEngine: it needs all its methods, with the same parameters and annotations" in message
 
 
 def test_errors_that_are_not_the_users_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ _TYPO = re.compile(r"(?:[Oo]ption '|unrecognized arguments: (?:--)?)([^'\s=]+)")
 _NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _WANTS_TYPE = re.compile(r"Expected an? <class '\S+'>")
 _GIVEN = re.compile(r"Given value: (.*)")
-_PROTOCOL = re.compile(r"Import path (\S+) does not implement protocol (\w+)")
+_PROTOCOL = re.compile(r"Import path (?:(\S+) )?does not implement protocol (\w+)")
 _FRAME = re.compile(r"$|Parser key|Problem with given|Does not validate|Subtypes:|Errors:|Given value|.*NoneType'>$")
 """Lines around the reasons."""
 
@@ -38,7 +38,8 @@ def explain(message: str, known: Sequence[str]) -> str:
         nearest = get_close_matches(missing[2], dir(import_module(missing[1])), n=1)
         reason = f"{missing[1]} has no {missing[2]!r}{_did_you_mean(nearest)}"
     elif unfit := _PROTOCOL.search(reason):
-        reason = f"{unfit[1]} is no {unfit[2]}: it needs all its methods, with the same parameters and annotations"
+        given_class = unfit[1] or "this class"
+        reason = f"{given_class} is no {unfit[2]}: it needs all its methods, with the same parameters and annotations"
     elif _WANTS_TYPE.fullmatch(reason) and (given := _GIVEN.search(message)):
         reason += f", got {given[1]}"
     return f"{'.'.join(keys)}: {_plain(reason)}" if keys else _plain(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning_r1v3.modules.episode import Episode
 from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rollout.engine import AheadEngine, RolloutEngine
+from lightning_r1v3.rollout.errors import RolloutError
 
 
 def check_staleness(max_staleness: int, engine: RolloutEngine, policy_loss: PolicyLoss) -> None:
@@ -37,10 +38,10 @@ def check_gap(gap: float, limit: float, episode: Episode, step: int) -> None:
         step: Of the learner.
 
     Raises:
-        RuntimeError: They do not: the engine has other weights.
+        RolloutError: They do not: the engine has other weights.
     """
     if not gap <= limit:
-        raise RuntimeError(
+        raise RolloutError(
             f"rollout/logprob_gap is {gap:.2g} nats a token, more than max_logprob_gap {limit:g}: the engine's weights "
             f"(version {episode.policy_version}) are not the learner's (version {step}), or it sees other tokens or "
             "pixels. No step was taken on these rollouts"

@@ -211,9 +211,10 @@ def test_the_divergence_from_the_start_holds_the_policy_back(tmp_path: Path) -> 
 
 def test_stale_rollouts_stop_the_run_before_the_step(tmp_path: Path) -> None:
     module = grpo(engine=Stale(), max_logprob_gap=0.1)
-    with pytest.raises(RuntimeError, match=r"0\.2 nats a token.*No step was taken"):
+    with pytest.raises(RolloutError, match=r"0\.2 nats a token.*No step was taken"):
         train(tmp_path, module, steps=2)
     assert module.global_step == 0
+    assert (tmp_path / "checkpoints/outage-step=0.ckpt").exists()
 
 
 def test_equal_groups_are_replaced_from_the_batch(tmp_path: Path) -> None:
