@@ -35,8 +35,8 @@ class VLLMEngine:
     `server`: servers of their own devices, started by the first process or given by URL; all processes share them.
     `colocate`: each process starts a server on its own device; on a GPU it sleeps except while it draws.
 
-    A server that is killed, hangs or answers errors is found by a deadline, started anew or waited for, and synced;
-    what it owes is asked again. With several processes the other servers help out until the next sync.
+    A server that is killed, hangs, which its missing signs of life show, or answers errors is started anew or waited
+    for, and synced; what it owes is asked again. With several processes the other servers help out until the next sync.
     """
 
     def __init__(

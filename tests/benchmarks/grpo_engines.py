@@ -24,8 +24,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     },
 }
 MAX_LOGPROB_GAP = 1e-4
-NUM_ERRORS = 2
-"""Standard errors within which differences are noise."""
+NUM_ERRORS = 3
+"""Standard errors within which differences are noise. Two would find one in ten pairs of equal engines different."""
 STRETCH = 10
 """Steps that a point of the reward's curve is the mean of."""
 

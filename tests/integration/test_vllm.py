@@ -217,6 +217,14 @@ def test_prompts_that_are_never_answered_are_sent_again(gated: Policy, gate: Gat
     assert gate.stalls_left < 0
 
 
+def test_a_slow_server_is_waited_for(gated: Policy, gate: Gate) -> None:
+    expected = gated.draw()
+    gated.engine.patience = replace(PATIENCE, probe_s=1)
+    gate.num_requests, gate.stall_s, gate.stalls_left = 0, 4, 2
+    assert torch.equal(gated.draw().token_ids, expected.token_ids)
+    assert gate.num_requests == len(gated.prompts)  # none is sent twice
+
+
 @pytest.mark.parametrize("ahead", [False, True])
 def test_weights_that_a_server_did_not_take_over_are_sent_again(gated: Policy, gate: Gate, ahead: bool) -> None:
     expected = gated.draw()
