@@ -141,7 +141,10 @@ def test_a_lost_engine_is_said_in_one_line_and_leaves_a_checkpoint(folder: Path)
 @pytest.mark.usefixtures("engines")
 def test_a_class_that_does_not_fit_is_said_in_one_line() -> None:
     message = error("fit", "-c", "run.yaml", *GRPO_OPTIONS, "--model.engine=engines_of_mine.Unfit")
-    assert "is no RolloutEngine: it needs all its methods, with the same parameters and annotations" in message
+    assert (
+        "engines_of_mine.Unfit is no RolloutEngine: it needs all its methods, with the same parameters and annotations"
+        in message
+    )
 
 
 def test_errors_that_are_not_the_users_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ def explain(message: str, known: Sequence[str]) -> str:
         nearest = get_close_matches(missing[2], dir(import_module(missing[1])), n=1)
         reason = f"{missing[1]} has no {missing[2]!r}{_did_you_mean(nearest)}"
     elif unfit := _PROTOCOL.search(reason):
-        given_class = unfit[1] or "this class"
+        given = _GIVEN.search(message)
+        given_class = unfit[1] or (given[1] if given else "this class")
         reason = f"{given_class} is no {unfit[2]}: it needs all its methods, with the same parameters and annotations"
     elif _WANTS_TYPE.fullmatch(reason) and (given := _GIVEN.search(message)):
         reason += f", got {given[1]}"

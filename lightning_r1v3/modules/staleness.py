@@ -44,5 +44,6 @@ def check_gap(gap: float, limit: float, episode: Episode, step: int) -> None:
         raise RolloutError(
             f"rollout/logprob_gap is {gap:.2g} nats a token, more than max_logprob_gap {limit:g}: the engine's weights "
             f"(version {episode.policy_version}) are not the learner's (version {step}), or it sees other tokens or "
-            "pixels. No step was taken on these rollouts"
+            "pixels. No step was taken on these rollouts. Serve the learner's processor and dtype; raise "
+            "max_logprob_gap only where the two compute in low precision"
         )

@@ -126,7 +126,7 @@ def filled(
     Args:
         buckets: As planned.
         memories: For each what its tensors are copied into, or None for a lone tensor that stays where it is.
-        tensors: In the order of the plan.
+        tensors: All that were planned; one that comes too early waits.
 
     Raises:
         ValueError: A tensor is not one that was planned, or is missing.

@@ -51,7 +51,6 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     _share_memory = False
     _memory: SharedMemory | None = None
     _loaded: Future[None] | None = None
-    _packed: tuple[list[Bucket], list[Tensor | None]] | None = None
     _number = 0
     _told: Sequence[str] = ()
 
@@ -100,7 +99,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             self.client.start_weight_update()  # a server that fails here would be waited for
             with _beside(self.client.update_weights, update) as self._loaded:
                 buckets = plan_buckets(specs)
-                self._group.send(filled(buckets, self._own_memories(buckets), self.source))
+                self._group.send(filled(buckets, own_memories(buckets), self.source))
         else:
             with _beside(self._update, update) as self._loaded:
                 self._fill(memory.content, plan_buckets(specs, bucket_bytes=SHARED_BUCKET_BYTES))
@@ -119,12 +118,6 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
                 log.info("weights are sent over gloo, not by shared memory: %s", error)
                 self._share_memory = False
         return self._memory
-
-    def _own_memories(self, buckets: list[Bucket]) -> list[Tensor | None]:
-        """Memory of the updates before: fresh pages would cost more than what is written into them."""
-        if self._packed is None or self._packed[0] != buckets:
-            self._packed = buckets, own_memories(buckets)
-        return self._packed[1]
 
     def _fill(self, memory: Tensor, buckets: list[Bucket]) -> None:
         assert self._group is not None, "trainer_init opens it"
@@ -153,7 +146,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         """Closes the group."""
         if self._memory is not None:
             self._memory.unlink()
-        self._group = self._memory = self._packed = None
+        self._group = self._memory = None
 
 
 def register_backend() -> None:

@@ -46,9 +46,10 @@ class ServerClient:
     def break_off(self) -> None:
         """Ends the calls that wait for an answer, with a `ServerError`."""
         for connection in tuple(self._open):
-            if connection.sock is not None:
-                with suppress(OSError):  # the call has just ended
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            waiting = connection.sock  # None where the call has just begun or ended
+            if waiting is not None:
+                with suppress(OSError):  # ended since
+                    waiting.shutdown(socket.SHUT_RDWR)
 
     def generate(self, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
         """Returns the reply to a request for completions.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_r1v3.backbone import BackboneConfig
+from lightning_r1v3.backbone import Backbone, BackboneConfig
 from lightning_r1v3.data.datamodule import ShardDataModule, Source
 from lightning_r1v3.data.prompt import PromptFormat
 from lightning_r1v3.modules import GRPO
@@ -22,7 +23,7 @@ from lightning_r1v3.modules.policy_loss import PolicyLoss
 from lightning_r1v3.rewards.reward import RewardBatch
 from lightning_r1v3.rollout.errors import RolloutError
 from lightning_r1v3.rollout.local import LocalEngine
-from lightning_r1v3.types import Example, RolloutBatch, Sample, Sampling
+from lightning_r1v3.types import Example, RolloutBatch, Sample, Sampling, SyncReport
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
@@ -175,6 +176,21 @@ class Stale(LocalEngine):
     def generate(self, prompts: Sequence[Example], sampling: Sampling, *, step: int) -> RolloutBatch:
         drawn = super().generate(prompts, sampling, step=step)
         return replace(drawn, logprobs=drawn.logprobs - 0.2)
+
+
+class Synced(LocalEngine):
+    """An engine that weights are sent to."""
+
+    def sync(self, backbone: Backbone, *, policy_version: int = 0) -> SyncReport:
+        super().sync(backbone, policy_version=policy_version)
+        time.sleep(0.01)
+        return SyncReport(num_bytes=8, seconds=0.01)
+
+
+def test_bytes_seconds_and_share_of_a_sync_are_logged(tmp_path: Path) -> None:
+    (row,), _ = train(tmp_path, grpo(engine=Synced()), steps=1)
+    assert (float(row["sync/bytes"]), float(row["sync/seconds"])) == (8, pytest.approx(0.01))
+    assert 0 < float(row["sync/share"]) < 1
 
 
 def test_rollouts_are_kept_for_reading(run: Any, folder: Path) -> None:

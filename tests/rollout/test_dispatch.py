@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lightning_r1v3.rollout.dispatch import send_all
+from lightning_r1v3.rollout.errors import ServerTimeoutError
 from lightning_r1v3.rollout.server_client import ServerClient
 from lightning_r1v3.rollout.server_settings import Patience
 
@@ -88,11 +89,10 @@ def test_servers_take_turns(servers: list[Server]) -> None:
 def test_a_server_that_hangs_is_found_out_long_before_the_deadline(servers: list[Server]) -> None:
     healthy, hanging = servers
     hanging.hangs.set()
-    start = time.monotonic()
     replies, errors = send(servers, 6)
-    assert time.monotonic() - start < TIMEOUT_S / 10
     assert replies == dict.fromkeys((0, 2, 4), healthy.url)
     assert list(errors) == [hanging.url]
+    assert not isinstance(errors[hanging.url], ServerTimeoutError)
 
 
 def test_a_slow_server_that_shows_signs_of_life_is_waited_for(servers: list[Server]) -> None:
